@@ -1,0 +1,260 @@
+//! Creating outputs so that nothing half-written is ever seen: write under a temporary name beside
+//! the target, sync, rename. What is dropped before `commit` disappears.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{Diagnostic, Result};
+
+/// What to do with an output that is already there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    Refuse,
+    Replace,
+}
+
+/// Refuses an existing output unless it may be replaced. Commands call it before any work.
+pub fn check_free(path: &Path, existing: Existing) -> Result<()> {
+    if existing == Existing::Refuse && path.exists() {
+        return Err(Diagnostic::error("output exists already")
+            .at(path)
+            .hint("pass `--force` to replace it, or choose another `--out`"));
+    }
+    Ok(())
+}
+
+/// A file being written as `NAME.partial`; [`PartialFile::commit`] gives it its name.
+#[derive(Debug)]
+pub struct PartialFile {
+    target: PathBuf,
+    partial: PathBuf,
+    writer: Option<BufWriter<File>>,
+}
+
+impl PartialFile {
+    pub fn create(target: &Path, existing: Existing) -> Result<Self> {
+        check_free(target, existing)?;
+        create_parent(target)?;
+        let partial = partial_name(target);
+        let file = File::create(&partial).map_err(|e| cannot("create", &partial, e))?;
+        Ok(Self {
+            target: target.to_path_buf(),
+            partial,
+            writer: Some(BufWriter::new(file)),
+        })
+    }
+
+    pub fn commit(mut self) -> Result<()> {
+        let writer = self
+            .writer
+            .take()
+            .expect("the writer is taken only here and in drop");
+        let file = writer
+            .into_inner()
+            .map_err(|e| cannot("write", &self.partial, e.into_error()))?;
+        file.sync_all()
+            .map_err(|e| cannot("write", &self.partial, e))?;
+        drop(file);
+        fs::rename(&self.partial, &self.target).map_err(|e| cannot("rename", &self.partial, e))?;
+        sync_parent(&self.target)
+    }
+}
+
+impl Write for PartialFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer
+            .as_mut()
+            .expect("open until commit")
+            .write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.as_mut().expect("open until commit").flush()
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if self.writer.take().is_some() {
+            let _ = fs::remove_file(&self.partial);
+        }
+    }
+}
+
+/// Writes a whole small file atomically, replacing what was there.
+pub fn write_atomic(target: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = PartialFile::create(target, Existing::Replace)?;
+    file.write_all(bytes)
+        .map_err(|e| cannot("write", target, e))?;
+    file.commit()
+}
+
+/// A directory being filled as `NAME.partial`; [`PartialDir::commit`] gives it its name.
+#[derive(Debug)]
+pub struct PartialDir {
+    target: PathBuf,
+    partial: PathBuf,
+    committed: bool,
+}
+
+impl PartialDir {
+    /// A left-over partial directory of a killed run is removed first.
+    pub fn create(target: &Path, existing: Existing) -> Result<Self> {
+        check_free(target, existing)?;
+        create_parent(target)?;
+        let partial = partial_name(target);
+        if partial.exists() {
+            fs::remove_dir_all(&partial).map_err(|e| cannot("clear", &partial, e))?;
+        }
+        fs::create_dir(&partial).map_err(|e| cannot("create", &partial, e))?;
+        Ok(Self {
+            target: target.to_path_buf(),
+            partial,
+            committed: false,
+        })
+    }
+
+    /// Where to write until `commit`.
+    pub fn path(&self) -> &Path {
+        &self.partial
+    }
+
+    pub fn commit(mut self) -> Result<()> {
+        for file in files_below(&self.partial)? {
+            File::open(&file)
+                .and_then(|f| f.sync_all())
+                .map_err(|e| cannot("sync", &file, e))?;
+        }
+        // A directory cannot be renamed over a full one: the old one steps aside first.
+        let aside = with_suffix(&self.target, ".replaced");
+        let replaced = self.target.exists();
+        if replaced {
+            fs::rename(&self.target, &aside).map_err(|e| cannot("move", &self.target, e))?;
+        }
+        fs::rename(&self.partial, &self.target).map_err(|e| cannot("rename", &self.partial, e))?;
+        self.committed = true;
+        if replaced {
+            fs::remove_dir_all(&aside).map_err(|e| cannot("remove", &aside, e))?;
+        }
+        sync_parent(&self.target)
+    }
+}
+
+impl Drop for PartialDir {
+    fn drop(&mut self) {
+        if !self.committed {
+            let _ = fs::remove_dir_all(&self.partial);
+        }
+    }
+}
+
+/// Every regular file below a directory, sorted.
+fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut pending = vec![dir.to_path_buf()];
+    while let Some(dir) = pending.pop() {
+        for entry in fs::read_dir(&dir).map_err(|e| cannot("read", &dir, e))? {
+            let path = entry.map_err(|e| cannot("read", &dir, e))?.path();
+            if path.is_dir() {
+                pending.push(path)
+            } else {
+                found.push(path)
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn create_parent(target: &Path) -> Result<()> {
+    match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => {
+            fs::create_dir_all(parent).map_err(|e| cannot("create", parent, e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// After a rename the directory entry itself must reach the disk (a no-op where unsupported).
+fn sync_parent(target: &Path) -> Result<()> {
+    let parent = target
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    if cfg!(unix) {
+        File::open(parent)
+            .and_then(|f| f.sync_all())
+            .map_err(|e| cannot("sync", parent, e))?;
+    }
+    Ok(())
+}
+
+fn partial_name(target: &Path) -> PathBuf {
+    with_suffix(target, ".partial")
+}
+
+/// `a/b.c` and `.x` make `a/b.c.x`.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// "cannot VERB" with the system's reason, and the usual advice for a full or read-only disk.
+pub fn cannot(verb: &str, path: &Path, error: io::Error) -> Diagnostic {
+    let diagnostic = Diagnostic::error(format!("cannot {verb} file or directory"))
+        .at(path)
+        .caused_by(&error);
+    match error.kind() {
+        io::ErrorKind::StorageFull => {
+            diagnostic.hint("free some disk space, or choose another `--out`")
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            diagnostic.hint("choose a path that you may write to")
+        }
+        _ => diagnostic,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("vlft-base-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_dropped_file_leaves_nothing_and_a_committed_one_its_bytes() {
+        let dir = scratch("file");
+        let target = dir.join("sub/a.txt");
+        let mut file = PartialFile::create(&target, Existing::Refuse).unwrap();
+        file.write_all(b"half").unwrap();
+        drop(file);
+        assert!(!target.exists());
+        assert_eq!(fs::read_dir(dir.join("sub")).unwrap().count(), 0);
+
+        write_atomic(&target, b"whole").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"whole");
+        let refused = PartialFile::create(&target, Existing::Refuse).unwrap_err();
+        assert_eq!(refused.message(), "output exists already");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_directory_is_replaced_as_a_whole() {
+        let dir = scratch("dir");
+        let target = dir.join("out");
+        for (name, existing) in [("old", Existing::Refuse), ("new", Existing::Replace)] {
+            let partial = PartialDir::create(&target, existing).unwrap();
+            fs::write(partial.path().join(name), b"x").unwrap();
+            partial.commit().unwrap();
+        }
+        assert!(target.join("new").exists() && !target.join("old").exists());
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

@@ -1,0 +1,199 @@
+//! The record: one training example, one line of JSONL. Parsing is strict (no other keys), so that
+//! whatever holds a `Record` holds a valid shape; what JSON cannot say (unique ids, images that
+//! exist, turns in order) is checked by `validate`.
+
+use std::fmt;
+
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    pub id: String,
+    pub messages: Vec<Message>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta: Option<Meta>,
+}
+
+/// Free-form facts about a record. Known keys: `document`, `pages`, `doc_type`, `source_sha256`,
+/// `weight`.
+pub type Meta = serde_json::Map<String, serde_json::Value>;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    pub role: Role,
+    pub content: Vec<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+}
+
+impl Role {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+}
+
+/// One part of a message: `{"type":"image","image":path}` or `{"type":"text","text":str}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A path relative to the JSONL file, with `/` on every system.
+    Image(String),
+    Text(String),
+}
+
+impl Record {
+    /// Image paths in the order the model sees them.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        self.messages
+            .iter()
+            .flat_map(|m| &m.content)
+            .filter_map(|part| match part {
+                Part::Image(path) => Some(path.as_str()),
+                Part::Text(_) => None,
+            })
+    }
+
+    /// The document this record was made from, if `meta.document` says so.
+    pub fn document(&self) -> Option<&str> {
+        self.meta.as_ref()?.get("document")?.as_str()
+    }
+}
+
+impl Message {
+    /// All text parts, joined. An assistant's text is its target.
+    pub fn text(&self) -> String {
+        self.content
+            .iter()
+            .filter_map(|part| match part {
+                Part::Text(text) => Some(text.as_str()),
+                Part::Image(_) => None,
+            })
+            .collect()
+    }
+}
+
+impl Serialize for Part {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (kind, value) = match self {
+            Part::Image(path) => ("image", path),
+            Part::Text(text) => ("text", text),
+        };
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("type", kind)?;
+        map.serialize_entry(kind, value)?;
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Part {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PartVisitor;
+
+        impl<'de> Visitor<'de> for PartVisitor {
+            type Value = Part;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(r#"{"type":"image","image":path} or {"type":"text","text":string}"#)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Part, A::Error> {
+                let (mut kind, mut image, mut text) =
+                    (None::<String>, None::<String>, None::<String>);
+                while let Some(key) = map.next_key::<String>()? {
+                    let slot = match key.as_str() {
+                        "type" => &mut kind,
+                        "image" => &mut image,
+                        "text" => &mut text,
+                        other => {
+                            return Err(de::Error::unknown_field(
+                                other,
+                                &["type", "image", "text"],
+                            ));
+                        }
+                    };
+                    if slot.replace(map.next_value()?).is_some() {
+                        return Err(de::Error::custom(format!("duplicate key `{key}`")));
+                    }
+                }
+                match (kind.as_deref(), image, text) {
+                    (Some("image"), Some(path), None) => Ok(Part::Image(path)),
+                    (Some("text"), None, Some(text)) => Ok(Part::Text(text)),
+                    (Some("image"), None, _) => Err(de::Error::missing_field("image")),
+                    (Some("text"), _, None) => Err(de::Error::missing_field("text")),
+                    (Some("image"), Some(_), Some(_)) => Err(de::Error::custom(
+                        "an image part has `image` only, found `text` beside it",
+                    )),
+                    (Some("text"), Some(_), Some(_)) => Err(de::Error::custom(
+                        "a text part has `text` only, found `image` beside it",
+                    )),
+                    (Some(other), ..) => Err(de::Error::unknown_variant(other, &["image", "text"])),
+                    (None, ..) => Err(de::Error::missing_field("type")),
+                }
+            }
+        }
+
+        deserializer.deserialize_map(PartVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = r#"{"id":"a","messages":[{"role":"user","content":[{"type":"image","image":"p/1.png"},{"type":"text","text":"Read."}]},{"role":"assistant","content":[{"type":"text","text":"{}"}]}],"meta":{"document":"d"}}"#;
+
+    #[test]
+    fn a_record_reads_and_writes_the_same_line() {
+        let record: Record = serde_json::from_str(LINE).unwrap();
+        assert_eq!(record.images().collect::<Vec<_>>(), ["p/1.png"]);
+        assert_eq!(record.document(), Some("d"));
+        assert_eq!(record.messages[1].text(), "{}");
+        assert_eq!(serde_json::to_string(&record).unwrap(), LINE);
+    }
+
+    #[test]
+    fn other_keys_and_kinds_are_refused_by_name() {
+        for (from, to, expected) in [
+            (r#""id":"a""#, r#""id":"a","x":1"#, "unknown field `x`"),
+            (
+                r#""type":"image","image""#,
+                r#""type":"video","image""#,
+                "unknown variant `video`",
+            ),
+            (
+                r#""type":"text","text":"{}""#,
+                r#""type":"text""#,
+                "missing field `text`",
+            ),
+            (
+                r#""role":"user""#,
+                r#""role":"human""#,
+                "unknown variant `human`",
+            ),
+            (
+                r#"{"type":"text","text":"{}"}"#,
+                r#""{}""#,
+                "invalid type: string",
+            ),
+        ] {
+            let error = serde_json::from_str::<Record>(&LINE.replace(from, to)).unwrap_err();
+            assert!(
+                error.to_string().contains(expected),
+                "{error} lacks {expected}"
+            );
+        }
+    }
+}
