@@ -1,0 +1,104 @@
+//! The head and its loss, fused: logits of a few rows at a time, the gradient at once, so that
+//! `[N, V]` logits (151 936 wide in Qwen3-VL) never exist as a whole.
+
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+
+/// Logit elements held at a time: 16 Mi, 64 MiB in f32.
+const CHUNK_ELEMENTS: usize = 16 << 20;
+
+/// What [`cross_entropy`] returns.
+pub struct CrossEntropy {
+    /// Negative log-likelihood of each row's target, in nats. `[N]`, on the host.
+    pub nll: Vec<f32>,
+    /// Gradient of the *sum* of `nll` with respect to `hidden`. `[N, C]`; absent if not asked for.
+    pub d_hidden: Option<Tensor<2>>,
+}
+
+/// `-log softmax(hidden weight^T)[target]` for each row, in f32.
+///
+/// `hidden`: `[N, C]`, outside autodiff; `weight`: `[V, C]`; `targets`: N ids below V.
+pub fn cross_entropy(
+    hidden: Tensor<2>,
+    weight: &Tensor<2>,
+    targets: &[i32],
+    with_gradient: bool,
+) -> CrossEntropy {
+    let vocabulary = weight.dims()[0];
+    cross_entropy_in_chunks(
+        hidden,
+        weight,
+        targets,
+        with_gradient,
+        CHUNK_ELEMENTS / vocabulary,
+    )
+}
+
+fn cross_entropy_in_chunks(
+    hidden: Tensor<2>,
+    weight: &Tensor<2>,
+    targets: &[i32],
+    with_gradient: bool,
+    rows_per_chunk: usize,
+) -> CrossEntropy {
+    let device = hidden.device();
+    let mut nll = Vec::with_capacity(targets.len());
+    let mut d_hidden = Vec::new();
+    let mut start = 0;
+    for chunk in targets.chunks(rows_per_chunk.max(1)) {
+        let rows = chunk.len();
+        let target: Tensor<2, Int> =
+            Tensor::from_data(TensorData::new(chunk.to_vec(), [rows, 1]), &device);
+        let logits = hidden
+            .clone()
+            .narrow(0, start, rows)
+            .matmul(weight.clone().transpose());
+        start += rows;
+
+        let max = logits.clone().max_dim(1);
+        let exp = (logits.clone() - max.clone()).exp();
+        let sum = exp.clone().sum_dim(1);
+        let row_nll = sum.clone().log() + max - logits.gather(1, target.clone());
+        nll.extend(row_nll.into_data().iter::<f32>());
+
+        if with_gradient {
+            // d nll / d logits = softmax - one_hot(target)
+            let minus_one = Tensor::<2>::full([rows, 1], -1.0, &device);
+            let d_logits = (exp / sum).scatter(1, target, minus_one, IndexingUpdateOp::Add);
+            d_hidden.push(d_logits.matmul(weight.clone()));
+        }
+    }
+    let d_hidden = (!d_hidden.is_empty()).then(|| Tensor::cat(d_hidden, 0));
+    CrossEntropy { nll, d_hidden }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Distribution, Tolerance, activation};
+
+    use super::*;
+
+    #[test]
+    fn chunks_and_their_gradient_agree_with_autodiff_over_all_logits() {
+        let (n, v, c) = (11, 37, 8);
+        let device = Device::flex();
+        let hidden = Tensor::<2>::random([n, c], Distribution::Normal(0.0, 2.0), &device);
+        let weight = Tensor::<2>::random([v, c], Distribution::Normal(0.0, 1.0), &device);
+        let targets: Vec<i32> = (0..n as i32).map(|i| (i * 17) % v as i32).collect();
+
+        let tracked = hidden.clone().autodiff().require_grad();
+        let target = Tensor::<2, Int>::from_data(TensorData::new(targets.clone(), [n, 1]), &device);
+        let log_p = activation::log_softmax(tracked.clone().matmul(weight.clone().transpose()), 1);
+        let expected = -log_p.gather(1, target.autodiff());
+        let mut gradients = expected.clone().sum().backward();
+        let expected_gradient = tracked.grad_remove(&mut gradients).unwrap();
+
+        for rows in [1, 4, 100] {
+            let got = cross_entropy_in_chunks(hidden.clone(), &weight, &targets, true, rows);
+            let tolerance = Tolerance::absolute(1e-5);
+            TensorData::new(got.nll, [n, 1])
+                .assert_approx_eq::<f32>(&expected.to_data(), tolerance);
+            let gradient = got.d_hidden.unwrap().into_data();
+            gradient.assert_approx_eq::<f32>(&expected_gradient.to_data(), tolerance);
+        }
+    }
+}
