@@ -59,6 +59,7 @@ struct Inner {
     found: Option<String>,
     causes: Vec<String>,
     hint: Option<String>,
+    further: Vec<Diagnostic>,
 }
 
 impl Diagnostic {
@@ -82,7 +83,17 @@ impl Diagnostic {
             found: None,
             causes: Vec::new(),
             hint: None,
+            further: Vec::new(),
         }))
+    }
+
+    /// Several problems found in one go, as one value: the first one carries the others, and the
+    /// renderer shows them all. `None` when there is no problem.
+    pub fn all(problems: impl IntoIterator<Item = Diagnostic>) -> Option<Self> {
+        let mut problems = problems.into_iter();
+        let mut first = problems.next()?;
+        first.0.further.extend(problems);
+        Some(first)
     }
 
     pub fn with_kind(mut self, kind: Kind) -> Self {
@@ -178,6 +189,11 @@ impl Diagnostic {
         self.0.hint.as_deref()
     }
 
+    /// The problems that were found together with this one.
+    pub fn further(&self) -> &[Diagnostic] {
+        &self.0.further
+    }
+
     /// "expected .., found ..", or the half of it that is known.
     pub fn expectation(&self) -> Option<String> {
         match (&self.0.expected, &self.0.found) {
@@ -243,6 +259,8 @@ impl Serialize for Diagnostic {
             causes: &'a [String],
             #[serde(skip_serializing_if = "Option::is_none")]
             hint: Option<&'a str>,
+            #[serde(skip_serializing_if = "<[Diagnostic]>::is_empty")]
+            further: &'a [Diagnostic],
         }
         Json {
             severity: self.0.severity,
@@ -253,6 +271,7 @@ impl Serialize for Diagnostic {
             found: self.0.found.as_deref(),
             causes: &self.0.causes,
             hint: self.0.hint.as_deref(),
+            further: &self.0.further,
         }
         .serialize(serializer)
     }

@@ -1,0 +1,228 @@
+//! The command line: what may be typed, and what is said when it was typed wrongly.
+
+use std::ffi::OsString;
+
+use anstream::ColorChoice;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, Parser, ValueEnum};
+use vlft_base::{Diagnostic, one_of};
+
+use crate::commands::Command;
+use crate::terminal::Look;
+
+/// From a folder of PDFs and a zip of labels to a LoRA adapter of Qwen3-VL that vLLM serves
+#[derive(Debug, Parser)]
+#[command(
+    name = "vlft",
+    version,
+    arg_required_else_help = true,
+    args_override_self = true,
+    max_term_width = 100,
+    after_help = "`vlft help COMMAND` explains a command, `vlft help exit-codes` the exit codes.",
+    after_long_help = "Examples:\n  vlft demo\n  vlft help exit-codes"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    /// What stdout carries: `text`, or `json` (one object, or JSON Lines)
+    // Several may be given because `rasterize` has image formats under the same flag; that
+    // command declares an argument of the same id and type.
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = ["text", "json"],
+          action = ArgAction::Append, help_heading = "Global options")]
+    format: Vec<String>,
+
+    /// Only the result and errors
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    quiet: bool,
+
+    /// More detail on stderr
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet",
+          help_heading = "Global options")]
+    verbose: u8,
+
+    /// When to use colour (`NO_COLOR` is obeyed too)
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true,
+        help_heading = "Global options"
+    )]
+    color: Color,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Cli {
+    pub(crate) fn look(&self) -> Look {
+        let format = self
+            .format
+            .iter()
+            .rfind(|f| matches!(f.as_str(), "text" | "json"));
+        Look {
+            json: format.is_some_and(|f| f == "json"),
+            quiet: self.quiet,
+            verbose: self.verbose,
+            color: match self.color {
+                Color::Auto => ColorChoice::Auto,
+                Color::Always => ColorChoice::Always,
+                Color::Never => ColorChoice::Never,
+            },
+        }
+    }
+}
+
+/// What the arguments ask for.
+pub(crate) enum Parsed {
+    Run(Cli),
+    /// Help or version was asked for.
+    Help(String),
+    /// No command was given; the short help.
+    NoCommand(String),
+    Wrong(Diagnostic),
+}
+
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
+    match Cli::try_parse_from(args) {
+        Ok(cli) => Parsed::Run(cli),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                Parsed::Help(error.render().ansi().to_string())
+            }
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                Parsed::NoCommand(error.render().ansi().to_string())
+            }
+            _ => Parsed::Wrong(explain(&error)),
+        },
+    }
+}
+
+/// clap knows what is wrong; we say it in the shape of every other message.
+fn explain(error: &clap::Error) -> Diagnostic {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(s)) => Some(s.clone()),
+        Some(ContextValue::Strings(all)) => Some(all.join(", ")),
+        Some(ContextValue::StyledStr(s)) => Some(s.to_string()),
+        Some(ContextValue::Number(n)) => Some(n.to_string()),
+        _ => None,
+    };
+    let list = |kind| match error.get(kind) {
+        Some(ContextValue::Strings(all)) => all.clone(),
+        Some(ContextValue::String(one)) => vec![one.clone()],
+        _ => Vec::new(),
+    };
+    let argument = text(ContextKind::InvalidArg).unwrap_or_default();
+    let value = text(ContextKind::InvalidValue).unwrap_or_default();
+
+    let mut diagnostic = match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let name = text(ContextKind::InvalidSubcommand).unwrap_or_default();
+            let known = Command::names();
+            Diagnostic::error(format!("unknown command `{name}`"))
+                .expected(one_of(known.iter().map(String::as_str)))
+        }
+        ErrorKind::UnknownArgument => Diagnostic::error(if argument.starts_with('-') {
+            format!("unknown option `{argument}`")
+        } else {
+            format!("unexpected argument `{argument}`")
+        }),
+        ErrorKind::InvalidValue if value.is_empty() => {
+            Diagnostic::error(format!("missing value for `{argument}`"))
+        }
+        ErrorKind::InvalidValue => {
+            let known = list(ContextKind::ValidValue);
+            Diagnostic::error(format!("invalid value for `{argument}`"))
+                .expected(one_of(known.iter().map(String::as_str)))
+                .found(format!("`{value}`"))
+        }
+        ErrorKind::ValueValidation => {
+            let invalid = Diagnostic::error(format!("invalid value `{value}` for `{argument}`"));
+            match std::error::Error::source(error) {
+                Some(cause) => invalid.caused_by(cause),
+                None => invalid,
+            }
+        }
+        ErrorKind::MissingRequiredArgument => {
+            let missing: Vec<String> = list(ContextKind::InvalidArg)
+                .iter()
+                .map(|a| format!("`{a}`"))
+                .collect();
+            let noun = if missing.len() == 1 {
+                "argument"
+            } else {
+                "arguments"
+            };
+            Diagnostic::error(format!("missing {noun} {}", missing.join(", ")))
+        }
+        ErrorKind::ArgumentConflict => {
+            let other = text(ContextKind::PriorArg).unwrap_or_default();
+            if other == argument || other.is_empty() {
+                Diagnostic::error(format!("`{argument}` may be given only once"))
+            } else {
+                Diagnostic::error(format!(
+                    "`{argument}` cannot be used together with `{other}`"
+                ))
+            }
+        }
+        _ => Diagnostic::error(first_line(&error.to_string())),
+    };
+
+    let suggested = [
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedValue,
+    ]
+    .into_iter()
+    .find_map(|kind| list(kind).into_iter().last());
+    if let Some(suggested) = suggested {
+        diagnostic = diagnostic.hint(format!("did you mean `{suggested}`?"));
+    } else if let Some(usage) = text(ContextKind::Usage) {
+        let usage = usage.replace("Usage: ", "").replace('\n', " ");
+        diagnostic = diagnostic.hint(format!("usage is `{}`", usage.trim()));
+    } else {
+        diagnostic = diagnostic.hint("`vlft --help` lists the commands and options");
+    }
+    diagnostic
+}
+
+/// `error: Something is wrong\n\nFor more ..` -> `something is wrong`.
+fn first_line(rendered: &str) -> String {
+    let line = rendered.lines().next().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_two_examples_and_a_short_help_of_one_screen() {
+        for command in Cli::command().get_subcommands_mut() {
+            let name = command.get_name().to_owned();
+            if name == "help" || name == "exit-codes" {
+                continue;
+            }
+            let long = command.render_long_help().to_string();
+            let examples = long.matches(&format!("\n  vlft {name}")).count();
+            assert!(
+                examples >= 2,
+                "`vlft {name} --help` shows {examples} examples"
+            );
+            let lines = command.render_help().to_string().lines().count();
+            assert!(lines <= 40, "`vlft {name} -h` has {lines} lines");
+        }
+    }
+}

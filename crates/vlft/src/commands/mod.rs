@@ -1,0 +1,48 @@
+//! The commands, one file each: arguments -> library options -> library call -> one report type
+//! -> terminal.
+//!
+//! To add the command `vlft wash`:
+//! 1. `commands/wash.rs` with `pub(crate) struct Args` (`#[derive(Debug, clap::Args)]`, a doc
+//!    comment for each argument, and `#[command(after_long_help = "Examples:\n  vlft wash ..")]`
+//!    with two examples) and `pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit>`.
+//!    The report (`Serialize + Display`) is defined in the library; show it with
+//!    `terminal.report(&report)`, streams with `terminal.line(&item)`.
+//! 2. In this file: `mod wash;`, a variant with a one-line doc comment, an arm in `run`. Keep the
+//!    order of the road: get data, prepare, look, train, use. A command that needs burn carries
+//!    `#[cfg(feature = "train")]` in all three places.
+//! 3. Warnings: `terminal.diagnostic(&warning)`. Waiting: `terminal.progress(..)`. The last line on
+//!    stderr says where the output is: `terminal.note("Wrote .. to `DIR`")`. An error is returned,
+//!    never printed here. `Ok(Exit::Verdict)` means: ran, and the verdict is no.
+
+mod exit_codes;
+
+use clap::{CommandFactory, Subcommand};
+use vlft_base::Result;
+
+use crate::cli::Cli;
+use crate::exit::Exit;
+use crate::terminal::Terminal;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// What the exit codes mean
+    #[command(hide = true, long_about = exit_codes::explanation())]
+    ExitCodes,
+}
+
+impl Command {
+    pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit> {
+        match self {
+            Command::ExitCodes => exit_codes::run(terminal),
+        }
+    }
+
+    /// The commands a person may type, in the order of the help.
+    pub(crate) fn names() -> Vec<String> {
+        Cli::command()
+            .get_subcommands()
+            .filter(|c| !c.is_hide_set())
+            .map(|c| c.get_name().to_owned())
+            .collect()
+    }
+}

@@ -1,0 +1,254 @@
+//! The only place that writes to stdout and stderr.
+//!
+//! stdout carries the result: text, or with `--format json` one JSON object (JSON Lines for the
+//! commands that stream). stderr carries everything a person sees while waiting: progress bars
+//! (only on a terminal), warnings, errors, and as its last line where the output is.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Mutex;
+
+use anstream::{AutoStream, ColorChoice};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use vlft_base::{Diagnostic, Result, Severity};
+
+/// How the user wants things shown: the global flags, parsed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+    /// How many `-v`.
+    pub(crate) verbose: u8,
+    pub(crate) color: ColorChoice,
+}
+
+pub(crate) struct Terminal {
+    look: Look,
+    bars: MultiProgress,
+    /// The first failure to write the result, reported by [`Terminal::finish`].
+    stdout_failure: Mutex<Option<io::Error>>,
+}
+
+impl Terminal {
+    pub(crate) fn new(look: Look) -> Self {
+        let visible = !look.quiet && io::stderr().is_terminal();
+        let target = if visible {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        Self {
+            look,
+            bars: MultiProgress::with_draw_target(target),
+            stdout_failure: Mutex::new(None),
+        }
+    }
+
+    /// Before the arguments are understood, and in the panic hook.
+    pub(crate) fn plain() -> Self {
+        Self::new(Look {
+            json: false,
+            quiet: false,
+            verbose: 0,
+            color: ColorChoice::Auto,
+        })
+    }
+
+    /// Whether stdout should carry JSON.
+    pub(crate) fn json(&self) -> bool {
+        self.look.json
+    }
+
+    // --- stdout -------------------------------------------------------------------------------
+
+    /// The one result of a command.
+    pub(crate) fn report<R: Serialize + Display>(&self, report: &R) {
+        self.line(report);
+    }
+
+    /// One result among many: a line of text, or one line of JSON Lines.
+    pub(crate) fn line<R: Serialize + Display>(&self, line: &R) {
+        let text = if self.look.json {
+            match serde_json::to_string(line) {
+                Ok(json) => json,
+                Err(e) => return self.remember(io::Error::other(e)),
+            }
+        } else {
+            line.to_string()
+        };
+        self.write_stdout(text.trim_end_matches('\n'));
+    }
+
+    /// Help and version, with clap's own colours.
+    pub(crate) fn help(&self, text: &str) {
+        self.write_stdout(text.trim_end());
+    }
+
+    /// Passes on a failure to write the result (a full disk behind `>`). A reader who went away
+    /// (`| head`) is not a failure: the work and its exit code stand.
+    pub(crate) fn finish(&self) -> Result<()> {
+        match self.stdout_failure.lock().map(|mut failure| failure.take()) {
+            Ok(Some(e)) if e.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Diagnostic::error("cannot write the result to stdout").caused_by(e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn write_stdout(&self, text: &str) {
+        let failed = match self.stdout_failure.lock() {
+            Ok(failure) => failure.is_some(),
+            Err(_) => true,
+        };
+        if failed {
+            return;
+        }
+        let written = self.bars.suspend(|| {
+            let mut stdout = AutoStream::new(io::stdout().lock(), self.look.color);
+            writeln!(stdout, "{text}").and_then(|()| stdout.flush())
+        });
+        if let Err(e) = written {
+            self.remember(e);
+        }
+    }
+
+    fn remember(&self, error: io::Error) {
+        if let Ok(mut failure) = self.stdout_failure.lock() {
+            failure.get_or_insert(error);
+        }
+    }
+
+    // --- stderr -------------------------------------------------------------------------------
+
+    /// An error or a warning, in the one shape that all of them have. Errors pass `-q`.
+    pub(crate) fn diagnostic(&self, diagnostic: &Diagnostic) {
+        if diagnostic.severity() == Severity::Error || !self.look.quiet {
+            self.write_stderr(&render(diagnostic));
+        }
+        for further in diagnostic.further() {
+            self.diagnostic(further);
+        }
+    }
+
+    /// What a person wants to know while or after waiting, such as where the output is.
+    pub(crate) fn note(&self, text: impl AsRef<str>) {
+        if !self.look.quiet {
+            self.write_stderr(text.as_ref());
+        }
+    }
+
+    /// Shown with `-v`.
+    pub(crate) fn detail(&self, text: impl AsRef<str>) {
+        if self.look.verbose > 0 && !self.look.quiet {
+            self.write_stderr(text.as_ref());
+        }
+    }
+
+    /// A progress bar such as `Rasterizing ███░░░ 311/412 documents  eta 0:48`. It is drawn only
+    /// on a terminal, and vanishes when dropped. It may be moved from any thread.
+    pub(crate) fn progress(&self, what: &str, unit: &str, total: u64) -> Progress {
+        let style = ProgressStyle::with_template(
+            "{prefix} {bar:22.cyan} {human_pos}/{human_len} {msg} eta {eta}",
+        )
+        .expect("the template is a constant and the tests draw it")
+        .progress_chars("██░");
+        let bar = self.bars.add(ProgressBar::new(total).with_style(style));
+        bar.set_prefix(what.to_owned());
+        bar.set_message(unit.to_owned());
+        Progress(bar)
+    }
+
+    fn write_stderr(&self, text: &str) {
+        self.bars.suspend(|| {
+            let mut stderr = AutoStream::new(io::stderr().lock(), self.look.color);
+            // There is nobody left to tell when stderr is closed.
+            let _ = writeln!(stderr, "{}", text.trim_end_matches('\n'));
+        });
+    }
+}
+
+/// A running progress bar; see [`Terminal::progress`].
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    pub(crate) fn set(&self, done: u64) {
+        self.0.set_position(done);
+    }
+    pub(crate) fn set_total(&self, total: u64) {
+        self.0.set_length(total);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+const RED: &str = "\x1b[1;31m";
+const YELLOW: &str = "\x1b[1;33m";
+const BLUE: &str = "\x1b[34m";
+const CYAN: &str = "\x1b[1;36m";
+const RESET: &str = "\x1b[0m";
+
+/// ```text
+/// error: unknown key `lora.rnak`
+///   --> config.toml:9:1
+///   expected one of `rank`, `alpha`
+///   caused by: ..
+///
+/// hint: did you mean `rank`?
+/// ```
+fn render(diagnostic: &Diagnostic) -> String {
+    let (word, colour) = match diagnostic.severity() {
+        Severity::Error => ("error", RED),
+        Severity::Warning => ("warning", YELLOW),
+    };
+    let rule = match diagnostic.rule() {
+        Some(rule) => format!("[{rule}]"),
+        None => String::new(),
+    };
+    let mut text = format!("{colour}{word}{rule}{RESET}: {}\n", diagnostic.message());
+    for place in diagnostic.places() {
+        text += &format!("  {BLUE}-->{RESET} {place}\n");
+    }
+    if let Some(expectation) = diagnostic.expectation() {
+        text += &format!("  {expectation}\n");
+    }
+    for cause in diagnostic.causes() {
+        text += &format!("  caused by: {}\n", cause.replace('\n', "\n    "));
+    }
+    if let Some(hint) = diagnostic.hint_text() {
+        text += &format!("\n{CYAN}hint{RESET}: {hint}\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_diagnostic_has_the_shape_of_the_style_guide() {
+        let diagnostic = Diagnostic::error("unknown key `lora.rnak`")
+            .at_line("c.toml", 9)
+            .column(1)
+            .expected("one of `rank`, `alpha`")
+            .caused_by("first\nsecond")
+            .hint("did you mean `rank`?");
+        let plain = anstream::adapter::strip_str(&render(&diagnostic)).to_string();
+        assert_eq!(
+            plain,
+            "error: unknown key `lora.rnak`\n  --> c.toml:9:1\n  expected one of `rank`, `alpha`\n  \
+             caused by: first\n    second\n\nhint: did you mean `rank`?\n"
+        );
+    }
+
+    #[test]
+    fn the_progress_template_is_valid() {
+        let bar = Terminal::plain().progress("Testing", "things", 3);
+        bar.set(1);
+        bar.set_total(4);
+    }
+}

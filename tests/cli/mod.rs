@@ -1,0 +1,3 @@
+//! What a person reads after typing something, right or wrong.
+
+mod arguments;

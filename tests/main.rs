@@ -1,0 +1,5 @@
+//! All whole-program tests: one test binary (`cargo test -p vlft --test suite`), one subject per
+//! module. Modules that need the trainer carry `#[cfg(feature = "train")]`.
+
+mod cli;
+mod support;
