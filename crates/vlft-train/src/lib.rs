@@ -1,1 +1,3 @@
-//! vlft-train
+//! The trainer. Read `recipe.rs` first, top to bottom; everything else is a part of it.
+
+pub mod config;

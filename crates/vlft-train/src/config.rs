@@ -1,0 +1,447 @@
+//! The configuration of a training run: one TOML file plus `--set` overrides, read strictly.
+//!
+//! This file says what may be configured, with which defaults and limits. How a TOML file becomes
+//! these types, and what is said about everything wrong in it, is in `config/`.
+
+mod reader;
+mod schema;
+mod source;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use vlft_base::{Diagnostic, Result};
+
+use reader::{Bound, Choice, Reader, Section};
+pub use schema::config_schema;
+
+/// Everything a run is determined by, apart from the files it names. Paths are relative to the
+/// working directory.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Config {
+    pub model: ModelConfig,
+    pub lora: LoraConfig,
+    pub data: DataConfig,
+    pub train: TrainConfig,
+    pub eval: EvalConfig,
+    pub output: OutputConfig,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelConfig {
+    pub path: PathBuf,
+    pub base: Base,
+    /// Only with [`Base::Nf4`].
+    pub double_quant: bool,
+    /// None: f32 on the CPU, bf16 on a GPU.
+    pub compute: Option<Compute>,
+}
+
+/// How the frozen weights are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Base {
+    Nf4,
+    Bf16,
+    F32,
+}
+
+/// What activations are computed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compute {
+    Bf16,
+    F32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LoraConfig {
+    pub rank: usize,
+    pub alpha: f64,
+    pub dropout: f64,
+    /// Linear layers of the language model, by their last name.
+    pub targets: Vec<String>,
+    /// Also adapt every linear layer of the vision blocks.
+    pub vision: bool,
+    pub rslora: bool,
+    /// An existing PEFT adapter to start from.
+    pub init: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DataConfig {
+    pub train: PathBuf,
+    /// None: no evaluation, whatever `[eval]` says.
+    pub val: Option<PathBuf>,
+    /// None: the model's own `size.shortest_edge`.
+    pub min_pixels: Option<u64>,
+    /// None: the model's own `size.longest_edge`.
+    pub max_pixels: Option<u64>,
+    pub max_tokens: Option<usize>,
+    pub too_long: TooLong,
+    pub shuffle: bool,
+}
+
+/// What happens to a sample of more than `max_tokens`. It is never cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TooLong {
+    Error,
+    Drop,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrainConfig {
+    pub epochs: u64,
+    /// Wins over `epochs`.
+    pub max_steps: Option<u64>,
+    pub micro_batch: usize,
+    pub accumulate: usize,
+    pub learning_rate: f64,
+    pub schedule: Schedule,
+    pub warmup_steps: u64,
+    pub weight_decay: f64,
+    pub betas: [f64; 2],
+    pub eps: f64,
+    /// Global norm; 0 is off.
+    pub max_grad_norm: f64,
+    pub loss_average: LossAverage,
+    pub gradient_checkpointing: bool,
+    pub seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    Cosine,
+    Linear,
+    Constant,
+}
+
+/// What the loss of a step is the mean of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossAverage {
+    /// All supervised tokens of the step.
+    Token,
+    /// The micro-batches' own means, as the HF Trainer does for this model.
+    MicroBatch,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EvalConfig {
+    /// 0: only at the end.
+    pub every_steps: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OutputConfig {
+    /// 0: only at the end and when interrupted.
+    pub checkpoint_every_steps: u64,
+    /// How many checkpoints stay.
+    pub keep: usize,
+}
+
+impl Config {
+    /// Reads a config file and applies overrides such as `train.learning_rate=2e-4` in their order.
+    ///
+    /// # Errors
+    /// Everything wrong in the file and the overrides at once: see [`Diagnostic::further`].
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
+        let source = source::load(path, overrides)?;
+        let mut reader = Reader::new(source);
+        let config = Self::read(&mut reader);
+        match reader.problems() {
+            None => Ok(config),
+            Some(problems) => Err(problems),
+        }
+    }
+
+    /// All defaults around the three values that have none.
+    pub fn new(model: impl Into<PathBuf>, base: Base, train: impl Into<PathBuf>) -> Self {
+        Self {
+            model: ModelConfig {
+                path: model.into(),
+                base,
+                double_quant: true,
+                compute: None,
+            },
+            lora: LoraConfig::default(),
+            data: DataConfig {
+                train: train.into(),
+                val: None,
+                min_pixels: None,
+                max_pixels: None,
+                max_tokens: None,
+                too_long: TooLong::Error,
+                shuffle: true,
+            },
+            train: TrainConfig::default(),
+            eval: EvalConfig::default(),
+            output: OutputConfig::default(),
+        }
+    }
+
+    /// Refuses what a config may say but this version cannot do yet.
+    pub fn unsupported(&self) -> Result<()> {
+        let not_yet = |what: &str, hint: &str| {
+            Diagnostic::error(format!("{what} is not possible in this version yet"))
+                .hint(hint.to_owned())
+        };
+        let mut problems = Vec::new();
+        if self.model.base == Base::Nf4 {
+            problems.push(not_yet(
+                "`model.base = \"nf4\"` (QLoRA)",
+                "`--set model.base=bf16` trains LoRA on 16-bit weights",
+            ));
+        }
+        if self.model.compute == Some(Compute::Bf16) {
+            problems.push(not_yet(
+                "`model.compute = \"bf16\"` (it needs a GPU)",
+                "`--set model.compute=f32`, or leave the key out",
+            ));
+        }
+        if self.lora.dropout > 0.0 {
+            problems.push(not_yet(
+                "`lora.dropout` above 0",
+                "`--set lora.dropout=0.0`",
+            ));
+        }
+        Diagnostic::all(problems).map_or(Ok(()), Err)
+    }
+
+    /// Every key there is, with what the schema and the written config say about it.
+    fn keys() -> Vec<reader::Known> {
+        let mut reader = Reader::new(source::Source::empty());
+        Self::read(&mut reader);
+        reader.into_known()
+    }
+
+    fn read(reader: &mut Reader) -> Self {
+        let config = Self {
+            model: ModelConfig::read(&mut reader.section("model")),
+            lora: LoraConfig::read(&mut reader.section("lora")),
+            data: DataConfig::read(&mut reader.section("data")),
+            train: TrainConfig::read(&mut reader.section("train")),
+            eval: EvalConfig::read(&mut reader.section("eval")),
+            output: OutputConfig::read(&mut reader.section("output")),
+        };
+        config.check_together(reader);
+        config
+    }
+
+    /// Rules between keys. Rules of one key are beside that key.
+    fn check_together(&self, reader: &mut Reader) {
+        if let (Some(min), Some(max)) = (self.data.min_pixels, self.data.max_pixels)
+            && min > max
+        {
+            let wrong = Diagnostic::error("`data.min_pixels` is above `data.max_pixels`")
+                .expected(format!("at least {min}"))
+                .found(max.to_string());
+            reader.section("data").problem("max_pixels", wrong);
+        }
+        if self.lora.targets.is_empty() && !self.lora.vision {
+            let wrong = Diagnostic::error("nothing would be trained: `lora.targets` is empty")
+                .hint("name at least one target, or set `lora.vision = true`");
+            reader.section("lora").problem("targets", wrong);
+        }
+    }
+}
+
+impl ModelConfig {
+    fn read(s: &mut Section) -> Self {
+        Self {
+            path: s.required_path(
+                "path",
+                "folder of the model: config.json, *.safetensors, ..",
+            ),
+            base: s.required_choice("base", "frozen weights: QLoRA, LoRA, tests"),
+            double_quant: s.boolean("double_quant", true, "only with nf4"),
+            compute: s.optional_choice(
+                "compute",
+                "activations; absent: f32 on a CPU, bf16 on a GPU",
+            ),
+        }
+    }
+}
+
+/// The linear layers of a language-model block.
+const TARGETS: [&str; 7] = [
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "gate_proj",
+    "up_proj",
+    "down_proj",
+];
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        Self {
+            rank: 16,
+            alpha: 32.0,
+            dropout: 0.0,
+            targets: TARGETS.map(str::to_owned).to_vec(),
+            vision: false,
+            rslora: false,
+            init: None,
+        }
+    }
+}
+
+impl LoraConfig {
+    fn read(s: &mut Section) -> Self {
+        let d = Self::default();
+        Self {
+            rank: s.size("rank", d.rank, 1, "r of A [r, in] and B [out, r]"),
+            alpha: s.number("alpha", d.alpha, Bound::Positive, "scale is alpha / rank"),
+            dropout: s.number("dropout", d.dropout, Bound::Fraction, "on the input of A"),
+            targets: s.names("targets", &d.targets, &TARGETS, "in the language model"),
+            vision: s.boolean("vision", d.vision, "also adapt the vision blocks"),
+            rslora: s.boolean("rslora", d.rslora, "scale is alpha / sqrt(rank)"),
+            init: s.optional_path("init", "a PEFT adapter to start from"),
+        }
+    }
+}
+
+impl DataConfig {
+    fn read(s: &mut Section) -> Self {
+        Self {
+            train: s.required_path("train", "records to train on, JSON Lines"),
+            val: s.optional_path("val", "records to evaluate on; absent: no evaluation"),
+            min_pixels: s.optional_count("min_pixels", 1, "absent: the model's own"),
+            max_pixels: s.optional_count("max_pixels", 1, "absent: the model's own"),
+            max_tokens: s.optional_size("max_tokens", 1, "of one sample; absent: no limit"),
+            too_long: s.choice(
+                "too_long",
+                TooLong::Error,
+                "drop: counted and listed; never cut",
+            ),
+            shuffle: s.boolean("shuffle", true, "the order is a function of (seed, epoch)"),
+        }
+    }
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 1,
+            max_steps: None,
+            micro_batch: 1,
+            accumulate: 16,
+            learning_rate: 1e-4,
+            schedule: Schedule::Cosine,
+            warmup_steps: 10,
+            weight_decay: 0.0,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            max_grad_norm: 1.0,
+            loss_average: LossAverage::Token,
+            gradient_checkpointing: true,
+            seed: 42,
+        }
+    }
+}
+
+impl TrainConfig {
+    fn read(s: &mut Section) -> Self {
+        let d = Self::default();
+        Self {
+            epochs: s.count("epochs", d.epochs, 1, "passes over the training records"),
+            max_steps: s.optional_count("max_steps", 1, "optimizer steps; wins over epochs"),
+            micro_batch: s.size("micro_batch", d.micro_batch, 1, "samples in one forward"),
+            accumulate: s.size("accumulate", d.accumulate, 1, "micro-batches in one step"),
+            learning_rate: s.number("learning_rate", d.learning_rate, Bound::Positive, "peak"),
+            schedule: s.choice("schedule", d.schedule, "after the warm-up"),
+            warmup_steps: s.count("warmup_steps", d.warmup_steps, 0, "from 0 up to the peak"),
+            weight_decay: s.number(
+                "weight_decay",
+                d.weight_decay,
+                Bound::NotNegative,
+                "decoupled",
+            ),
+            betas: s.pair("betas", d.betas, Bound::Fraction, "AdamW"),
+            eps: s.number("eps", d.eps, Bound::Positive, "AdamW"),
+            max_grad_norm: s.number(
+                "max_grad_norm",
+                d.max_grad_norm,
+                Bound::NotNegative,
+                "global norm; 0 is off",
+            ),
+            loss_average: s.choice("loss_average", d.loss_average, "the mean of what"),
+            gradient_checkpointing: s.boolean(
+                "gradient_checkpointing",
+                d.gradient_checkpointing,
+                "keep block inputs only, recompute backwards",
+            ),
+            seed: s.count("seed", d.seed, 0, "of the order and of A"),
+        }
+    }
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        Self { every_steps: 50 }
+    }
+}
+
+impl EvalConfig {
+    fn read(s: &mut Section) -> Self {
+        let d = Self::default();
+        Self {
+            every_steps: s.count("every_steps", d.every_steps, 0, "0: only at the end"),
+        }
+    }
+}
+
+impl Default for OutputConfig {
+    fn default() -> Self {
+        Self {
+            checkpoint_every_steps: 100,
+            keep: 2,
+        }
+    }
+}
+
+impl OutputConfig {
+    fn read(s: &mut Section) -> Self {
+        let d = Self::default();
+        Self {
+            checkpoint_every_steps: s.count(
+                "checkpoint_every_steps",
+                d.checkpoint_every_steps,
+                0,
+                "0: only at the end and when interrupted",
+            ),
+            keep: s.size("keep", d.keep, 1, "checkpoints that stay"),
+        }
+    }
+}
+
+impl Choice for Base {
+    const ALL: &[(&str, Self)] = &[("nf4", Base::Nf4), ("bf16", Base::Bf16), ("f32", Base::F32)];
+}
+impl Choice for Compute {
+    const ALL: &[(&str, Self)] = &[("bf16", Compute::Bf16), ("f32", Compute::F32)];
+}
+impl Choice for TooLong {
+    const ALL: &[(&str, Self)] = &[("error", TooLong::Error), ("drop", TooLong::Drop)];
+}
+impl Choice for Schedule {
+    const ALL: &[(&str, Self)] = &[
+        ("cosine", Schedule::Cosine),
+        ("linear", Schedule::Linear),
+        ("constant", Schedule::Constant),
+    ];
+}
+impl Choice for LossAverage {
+    const ALL: &[(&str, Self)] = &[
+        ("token", LossAverage::Token),
+        ("micro_batch", LossAverage::MicroBatch),
+    ];
+}
+
+#[cfg(test)]
+mod tests;

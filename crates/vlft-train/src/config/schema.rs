@@ -1,0 +1,83 @@
+//! `schemas/config.schema.json`, for editors: made from the same calls that read a config.
+
+use serde_json::{Map, Value, json};
+
+use super::reader::{Bound, Known, Shape};
+use super::{Base, Config};
+
+/// The JSON Schema of the config file. Regenerate the committed copy with
+/// `VLFT_UPDATE=1 cargo test -p vlft-train schema`.
+pub fn config_schema() -> Value {
+    let defaults = serde_json::to_value(Config::new("", Base::F32, ""))
+        .expect("plain structs of numbers and strings");
+    let mut tables = Map::new();
+    for known in Config::keys() {
+        let table = tables.entry(known.table).or_insert_with(|| {
+            json!({"type": "object", "additionalProperties": false, "properties": {}, "required": []})
+        });
+        if known.required {
+            let required = table["required"].as_array_mut().expect("made above");
+            required.push(json!(known.key));
+        }
+        table["properties"][known.key] = key_schema(&known, &defaults[known.table][known.key]);
+    }
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "vlft training config",
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["model", "data"],
+        "properties": tables,
+    })
+}
+
+fn key_schema(known: &Known, default: &Value) -> Value {
+    let mut schema = match &known.shape {
+        Shape::Text => json!({"type": "string", "minLength": 1}),
+        Shape::Choice(names) => json!({"enum": names}),
+        Shape::Boolean => json!({"type": "boolean"}),
+        Shape::Integer { at_least } => json!({"type": "integer", "minimum": at_least}),
+        Shape::Number(bound) => number(*bound),
+        Shape::Pair(bound) => {
+            json!({"type": "array", "items": number(*bound), "minItems": 2, "maxItems": 2})
+        }
+        Shape::Names(names) => {
+            json!({"type": "array", "items": {"enum": names}, "uniqueItems": true})
+        }
+    };
+    schema["description"] = json!(known.about);
+    if !known.required && !default.is_null() {
+        schema["default"] = default.clone();
+    }
+    schema
+}
+
+fn number(bound: Bound) -> Value {
+    match bound {
+        Bound::Positive => json!({"type": "number", "exclusiveMinimum": 0}),
+        Bound::NotNegative => json!({"type": "number", "minimum": 0}),
+        Bound::Fraction => json!({"type": "number", "minimum": 0, "exclusiveMaximum": 1}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn the_committed_schema_is_fresh() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas/config.schema.json");
+        let fresh = format!("{:#}\n", super::config_schema());
+        if std::env::var_os("VLFT_UPDATE").is_some() {
+            std::fs::write(&path, &fresh).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path)
+            .unwrap_or_default()
+            .replace('\r', "");
+        assert!(
+            committed == fresh,
+            "{} is stale: VLFT_UPDATE=1 cargo test -p vlft-train schema",
+            path.display()
+        );
+    }
+}

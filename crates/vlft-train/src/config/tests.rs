@@ -1,0 +1,340 @@
+use super::*;
+
+/// Loads `text` as `c.toml`, with overrides.
+fn load(text: &str, overrides: &[&str]) -> Result<Config> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.toml");
+    std::fs::write(&path, text).unwrap();
+    let overrides: Vec<String> = overrides.iter().map(|o| o.to_string()).collect();
+    Config::load(&path, &overrides)
+}
+
+/// All problems, one line each: `PLACE: message (expected .., found ..) hint`.
+fn problems(text: &str, overrides: &[&str]) -> String {
+    let first = load(text, overrides).expect_err("the config is wrong");
+    let mut lines = Vec::new();
+    for problem in std::iter::once(&first).chain(first.further()) {
+        let place = problem.places()[0].to_string();
+        let place = place.rsplit('/').next().unwrap();
+        let mut line = format!("{place}: {}", problem.message());
+        for part in [
+            problem.expectation(),
+            problem.hint_text().map(str::to_owned),
+        ] {
+            line += &part.map_or(String::new(), |p| format!(" | {p}"));
+        }
+        for cause in problem.causes() {
+            line += &format!(" | {cause}");
+        }
+        lines.push(line);
+    }
+    lines.join("\n")
+}
+
+const SMALLEST: &str = "[model]\npath = \"m\"\nbase = \"f32\"\n[data]\ntrain = \"t.jsonl\"\n";
+
+#[test]
+fn the_smallest_config_has_the_documented_defaults() {
+    let config = load(SMALLEST, &[]).unwrap();
+    assert_eq!(config, Config::new("m", Base::F32, "t.jsonl"));
+    // The list of DESIGN section 5, spelled out.
+    let spelled_out = r#"
+[model]
+path = "m"
+base = "f32"
+double_quant = true
+[lora]
+rank = 16
+alpha = 32
+dropout = 0.0
+targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+vision = false
+rslora = false
+[data]
+train = "t.jsonl"
+too_long = "error"
+shuffle = true
+[train]
+epochs = 1
+micro_batch = 1
+accumulate = 16
+learning_rate = 1e-4
+schedule = "cosine"
+warmup_steps = 10
+weight_decay = 0.0
+betas = [0.9, 0.999]
+eps = 1e-8
+max_grad_norm = 1.0
+loss_average = "token"
+gradient_checkpointing = true
+seed = 42
+[eval]
+every_steps = 50
+[output]
+checkpoint_every_steps = 100
+keep = 2
+"#;
+    assert_eq!(load(spelled_out, &[]).unwrap(), config);
+}
+
+#[test]
+fn every_key_is_read() {
+    let text = r#"
+[model]
+path = 'models\x'
+base = "nf4"
+double_quant = false
+compute = "bf16"
+[lora]
+rank = 8
+alpha = 12.5
+dropout = 0.05
+targets = ["q_proj", "v_proj"]
+vision = true
+rslora = true
+init = "runs/a/adapter"
+[data]
+train = "t.jsonl"
+val = "v.jsonl"
+min_pixels = 65_536
+max_pixels = 1_310_720
+max_tokens = 4096
+too_long = "drop"
+shuffle = false
+[train]
+epochs = 3
+max_steps = 7
+micro_batch = 2
+accumulate = 4
+learning_rate = 0.0002
+schedule = "linear"
+warmup_steps = 0
+weight_decay = 0.01
+betas = [0.8, 0]
+eps = 1e-6
+max_grad_norm = 0
+loss_average = "micro_batch"
+gradient_checkpointing = false
+seed = 7
+[eval]
+every_steps = 5
+[output]
+checkpoint_every_steps = 3
+keep = 1
+"#;
+    let config = load(text, &[]).unwrap();
+    let expected = Config {
+        model: ModelConfig {
+            path: r"models\x".into(),
+            base: Base::Nf4,
+            double_quant: false,
+            compute: Some(Compute::Bf16),
+        },
+        lora: LoraConfig {
+            rank: 8,
+            alpha: 12.5,
+            dropout: 0.05,
+            targets: vec!["q_proj".into(), "v_proj".into()],
+            vision: true,
+            rslora: true,
+            init: Some("runs/a/adapter".into()),
+        },
+        data: DataConfig {
+            train: "t.jsonl".into(),
+            val: Some("v.jsonl".into()),
+            min_pixels: Some(65_536),
+            max_pixels: Some(1_310_720),
+            max_tokens: Some(4096),
+            too_long: TooLong::Drop,
+            shuffle: false,
+        },
+        train: TrainConfig {
+            epochs: 3,
+            max_steps: Some(7),
+            micro_batch: 2,
+            accumulate: 4,
+            learning_rate: 2e-4,
+            schedule: Schedule::Linear,
+            warmup_steps: 0,
+            weight_decay: 0.01,
+            betas: [0.8, 0.0],
+            eps: 1e-6,
+            max_grad_norm: 0.0,
+            loss_average: LossAverage::MicroBatch,
+            gradient_checkpointing: false,
+            seed: 7,
+        },
+        eval: EvalConfig { every_steps: 5 },
+        output: OutputConfig {
+            checkpoint_every_steps: 3,
+            keep: 1,
+        },
+    };
+    assert_eq!(config, expected);
+    // What is written can be fed back, and means the same.
+    let written = config.to_toml(Path::new("runs/a"));
+    assert_eq!(load(&written, &[]).unwrap(), expected);
+    assert!(written.starts_with("# The resolved config"), "{written}");
+    assert!(written.contains("\n#   vlft train runs/a/config.toml --out runs/a\n"));
+}
+
+#[test]
+fn the_written_defaults_can_be_fed_back() {
+    let config = Config::new("a \"b\"\\c\nd", Base::Bf16, "t.jsonl");
+    assert_eq!(load(&config.to_toml(Path::new("r")), &[]).unwrap(), config);
+}
+
+#[test]
+fn overrides_win_in_their_order_and_need_no_quotes() {
+    let config = load(
+        SMALLEST,
+        &[
+            "train.learning_rate=2e-4",
+            "model.base=bf16",
+            "lora.rank=4",
+            "lora.rank = 8",
+            "data.train=2024",
+            "data.val=a b/v.jsonl",
+            "lora.targets=[\"q_proj\"]",
+            "model.path=\"quoted\"",
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.train.learning_rate, 2e-4);
+    assert_eq!(config.model.base, Base::Bf16);
+    assert_eq!(config.lora.rank, 8);
+    assert_eq!(config.data.train, Path::new("2024"));
+    assert_eq!(config.data.val.unwrap(), Path::new("a b/v.jsonl"));
+    assert_eq!(config.lora.targets, ["q_proj"]);
+    assert_eq!(config.model.path, Path::new("quoted"));
+    // Overrides may supply what the file lacks.
+    assert!(load("", &["model.path=m", "model.base=f32", "data.train=t"]).is_ok());
+}
+
+#[test]
+fn everything_wrong_is_told_at_once_in_the_order_of_the_file() {
+    let text = r#"rank = 3
+[modle]
+path = "m"
+[lora]
+rnak = 16
+rank = 0
+alpha = "x"
+dropout = 1.0
+targets = ["q_proj", "qproj", "q_proj", 3]
+vision = "yes"
+[data]
+max_pixels = 10
+min_pixels = 20
+too_long = "dorp"
+[train]
+epochs = 1.5
+learning_rate = nan
+betas = [0.9]
+eps = 0
+max_pixels = 5
+seed = 99999999999999999999
+zzz = 1
+[train.inner]
+a = 1
+"#;
+    assert_eq!(
+        problems(text, &["lora.rsloar=true", "lora.init=", "train.micro_batch=two"]),
+        "\
+c.toml:1:1: unknown key `rank` | expected one of `model`, `lora`, `data`, `train`, `eval`, `output` | `rank` belongs under `[lora]`
+c.toml:2:2: unknown table `[modle]` | expected one of `model`, `lora`, `data`, `train`, `eval`, `output` | did you mean `[model]`?
+c.toml:5:1: unknown key `lora.rnak` | expected one of `rank`, `alpha`, `dropout`, `targets`, `vision`, `rslora`, `init` | did you mean `rank`?
+c.toml:6:8: `lora.rank` is out of range | expected at least 1, found `0`
+c.toml:7:9: wrong type for `lora.alpha` | expected a number, found a string `\"x\"`
+c.toml:8:11: `lora.dropout` is out of range | expected a number of at least 0 and below 1, found `1.0`
+c.toml:9:22: unknown value for `lora.targets` | expected one of `q_proj`, `k_proj`, `v_proj`, `o_proj`, `gate_proj`, `up_proj`, `down_proj`, found `qproj` | did you mean `q_proj`?
+c.toml:9:31: `q_proj` stands twice in `lora.targets`
+c.toml:9:41: wrong type for `lora.targets` | expected strings, found an integer `3`
+c.toml:10:10: wrong type for `lora.vision` | expected `true` or `false`, found a string `\"yes\"`
+c.toml:11:2: missing key `data.train` | expected a path | add `train = \"..\"` under `[data]`
+c.toml:12:14: `data.min_pixels` is above `data.max_pixels` | expected at least 20, found 10
+c.toml:14:12: unknown value for `data.too_long` | expected one of `error`, `drop`, found `dorp` | did you mean `drop`?
+c.toml:16:10: wrong type for `train.epochs` | expected an integer, found a number `1.5`
+c.toml:17:17: `train.learning_rate` is out of range | expected a number above 0, found `nan`
+c.toml:18:9: wrong type for `train.betas` | expected a list of two numbers such as `[0.9, 0.999]`, found a list `[0.9]`
+c.toml:19:7: `train.eps` is out of range | expected a number above 0, found `0`
+c.toml:20:1: unknown key `train.max_pixels` | expected one of `epochs`, `max_steps`, `micro_batch`, `accumulate`, `learning_rate`, `schedule`, `warmup_steps`, `weight_decay`, `betas`, `eps`, `max_grad_norm`, `loss_average`, `gradient_checkpointing`, `seed` | `max_pixels` belongs under `[data]`
+c.toml:21:8: wrong type for `train.seed` | expected an integer, found an integer beyond 64 bits `99999999999999999999`
+c.toml:22:1: unknown key `train.zzz` | expected one of `epochs`, `max_steps`, `micro_batch`, `accumulate`, `learning_rate`, `schedule`, `warmup_steps`, `weight_decay`, `betas`, `eps`, `max_grad_norm`, `loss_average`, `gradient_checkpointing`, `seed`
+c.toml:23:8: unknown key `train.inner` | expected one of `epochs`, `max_steps`, `micro_batch`, `accumulate`, `learning_rate`, `schedule`, `warmup_steps`, `weight_decay`, `betas`, `eps`, `max_grad_norm`, `loss_average`, `gradient_checkpointing`, `seed`
+--set lora.init=: `lora.init` is empty | expected a path
+--set lora.rsloar=true: unknown key `lora.rsloar` | expected one of `rank`, `alpha`, `dropout`, `targets`, `vision`, `rslora`, `init` | did you mean `rslora`?
+--set train.micro_batch=two: wrong type for `train.micro_batch` | expected an integer, found a string `two`
+c.toml: missing key `model.path` | expected a path | add `path = \"..\"` under `[model]`
+c.toml: missing key `model.base` | expected one of `nf4`, `bf16`, `f32` | add `base = \"..\"` under `[model]`"
+    );
+}
+
+#[test]
+fn a_table_that_is_no_table() {
+    let text = "lora = 3\nmodel = { path = \"m\", base = \"f32\" }\n[[data]]\ntrain = \"t\"\n";
+    assert_eq!(
+        problems(text, &[]),
+        "\
+c.toml:1:1: wrong type for `lora` | expected a table `[lora]`
+c.toml:3:3: wrong type for `data` | expected a table `[data]`
+c.toml: missing key `data.train` | expected a path | add `train = \"..\"` under `[data]`"
+    );
+}
+
+#[test]
+fn windows_files_are_read() {
+    let text = format!("\u{feff}{}", SMALLEST.replace('\n', "\r\n"));
+    assert_eq!(load(&text, &[]).unwrap(), load(SMALLEST, &[]).unwrap());
+}
+
+#[test]
+fn broken_toml_is_placed() {
+    assert_eq!(
+        problems("[model]\npath = \"m\nbase = bf16\n", &[]),
+        "c.toml:2:10: config is not valid TOML | invalid basic string, expected `\"`\n\
+         c.toml:3:8: config is not valid TOML | string values must be quoted, expected literal string"
+    );
+    assert_eq!(
+        problems("[model]\nbase = \"f32\"\nbase = \"f32\"\n", &[]),
+        "c.toml:3:1: config is not valid TOML | duplicate key"
+    );
+}
+
+#[test]
+fn malformed_overrides_are_refused_together() {
+    assert_eq!(
+        problems(SMALLEST, &["lora.rank", "rank=3", "lorra.rank=3"]),
+        "\
+--set lora.rank: override without `=` | expected `TABLE.KEY=VALUE` | for example `--set train.learning_rate=2e-4`
+--set rank=3: override without a table | expected `TABLE.KEY=VALUE` | for example `--set train.learning_rate=2e-4`"
+    );
+    assert_eq!(
+        problems(SMALLEST, &["lorra.rank=3"]),
+        "--set lorra.rank=3: unknown table `[lorra]` | expected one of `model`, `lora`, `data`, `train`, `eval`, `output` | did you mean `[lora]`?"
+    );
+}
+
+#[test]
+fn what_this_version_cannot_do_is_refused() {
+    let mut config = Config::new("m", Base::F32, "t");
+    assert!(config.unsupported().is_ok());
+    config.model.base = Base::Nf4;
+    config.model.compute = Some(Compute::Bf16);
+    config.lora.dropout = 0.1;
+    let refused = config.unsupported().unwrap_err();
+    assert_eq!(
+        refused.message(),
+        "`model.base = \"nf4\"` (QLoRA) is not possible in this version yet"
+    );
+    assert_eq!(refused.further().len(), 2);
+}
+
+#[test]
+fn empty_targets_need_vision() {
+    assert!(load(SMALLEST, &["lora.targets=[]", "lora.vision=true"]).is_ok());
+    assert_eq!(
+        problems(SMALLEST, &["lora.targets=[]"]),
+        "--set lora.targets=[]: nothing would be trained: `lora.targets` is empty | name at least one target, or set `lora.vision = true`"
+    );
+}
