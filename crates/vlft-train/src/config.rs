@@ -266,6 +266,9 @@ impl ModelConfig {
     }
 }
 
+/// No upper limit.
+const ANY: u64 = u64::MAX;
+
 /// The linear layers of a language-model block.
 const TARGETS: [&str; 7] = [
     "q_proj",
@@ -295,7 +298,7 @@ impl LoraConfig {
     fn read(s: &mut Section) -> Self {
         let d = Self::default();
         Self {
-            rank: s.size("rank", d.rank, 1, "r of A [r, in] and B [out, r]"),
+            rank: s.size("rank", d.rank, 1..=65_536, "r of A [r, in] and B [out, r]"),
             alpha: s.number("alpha", d.alpha, Bound::Positive, "scale is alpha / rank"),
             dropout: s.number("dropout", d.dropout, Bound::Fraction, "on the input of A"),
             targets: s.names("targets", &d.targets, &TARGETS, "in the language model"),
@@ -311,9 +314,9 @@ impl DataConfig {
         Self {
             train: s.required_path("train", "records to train on, JSON Lines"),
             val: s.optional_path("val", "records to evaluate on; absent: no evaluation"),
-            min_pixels: s.optional_count("min_pixels", 1, "absent: the model's own"),
-            max_pixels: s.optional_count("max_pixels", 1, "absent: the model's own"),
-            max_tokens: s.optional_size("max_tokens", 1, "of one sample; absent: no limit"),
+            min_pixels: s.optional_count("min_pixels", 1..=ANY, "absent: the model's own"),
+            max_pixels: s.optional_count("max_pixels", 1..=ANY, "absent: the model's own"),
+            max_tokens: s.optional_size("max_tokens", 1..=ANY, "of one sample; absent: no limit"),
             too_long: s.choice(
                 "too_long",
                 TooLong::Error,
@@ -349,13 +352,33 @@ impl TrainConfig {
     fn read(s: &mut Section) -> Self {
         let d = Self::default();
         Self {
-            epochs: s.count("epochs", d.epochs, 1, "passes over the training records"),
-            max_steps: s.optional_count("max_steps", 1, "optimizer steps; wins over epochs"),
-            micro_batch: s.size("micro_batch", d.micro_batch, 1, "samples in one forward"),
-            accumulate: s.size("accumulate", d.accumulate, 1, "micro-batches in one step"),
+            epochs: s.count(
+                "epochs",
+                d.epochs,
+                1..=ANY,
+                "passes over the training records",
+            ),
+            max_steps: s.optional_count("max_steps", 1..=ANY, "optimizer steps; wins over epochs"),
+            micro_batch: s.size(
+                "micro_batch",
+                d.micro_batch,
+                1..=1_000_000,
+                "samples in one forward",
+            ),
+            accumulate: s.size(
+                "accumulate",
+                d.accumulate,
+                1..=1_000_000,
+                "micro-batches in one step",
+            ),
             learning_rate: s.number("learning_rate", d.learning_rate, Bound::Positive, "peak"),
             schedule: s.choice("schedule", d.schedule, "after the warm-up"),
-            warmup_steps: s.count("warmup_steps", d.warmup_steps, 0, "from 0 up to the peak"),
+            warmup_steps: s.count(
+                "warmup_steps",
+                d.warmup_steps,
+                0..=ANY,
+                "from 0 up to the peak",
+            ),
             weight_decay: s.number(
                 "weight_decay",
                 d.weight_decay,
@@ -376,7 +399,7 @@ impl TrainConfig {
                 d.gradient_checkpointing,
                 "keep block inputs only, recompute backwards",
             ),
-            seed: s.count("seed", d.seed, 0, "of the order and of A"),
+            seed: s.count("seed", d.seed, 0..=ANY, "of the order and of A"),
         }
     }
 }
@@ -391,7 +414,7 @@ impl EvalConfig {
     fn read(s: &mut Section) -> Self {
         let d = Self::default();
         Self {
-            every_steps: s.count("every_steps", d.every_steps, 0, "0: only at the end"),
+            every_steps: s.count("every_steps", d.every_steps, 0..=ANY, "0: only at the end"),
         }
     }
 }
@@ -412,10 +435,10 @@ impl OutputConfig {
             checkpoint_every_steps: s.count(
                 "checkpoint_every_steps",
                 d.checkpoint_every_steps,
-                0,
+                0..=ANY,
                 "0: only at the end and when interrupted",
             ),
-            keep: s.size("keep", d.keep, 1, "checkpoints that stay"),
+            keep: s.size("keep", d.keep, 1..=ANY, "checkpoints that stay"),
         }
     }
 }

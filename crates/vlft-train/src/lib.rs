@@ -1,3 +1,5 @@
 //! The trainer. Read `recipe.rs` first, top to bottom; everything else is a part of it.
 
 pub mod config;
+pub mod order;
+pub mod schedule;

@@ -1,8 +1,10 @@
 //! Typed reading of the tree. Each call names one key, so the calls together are the list of known
 //! keys: unknown ones are what is left. Problems are collected, never returned one by one.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use vlft_base::format::grouped;
 use vlft_base::{Diagnostic, did_you_mean, one_of};
 
 use super::source::{Kind, Origin, Source, Value};
@@ -28,7 +30,7 @@ pub(super) enum Shape {
     Text,
     Choice(Vec<&'static str>),
     Boolean,
-    Integer { at_least: u64 },
+    Integer(RangeInclusive<u64>),
     Number(Bound),
     Pair(Bound),
     Names(Vec<&'static str>),
@@ -219,27 +221,32 @@ impl Section<'_> {
         &mut self,
         key: &'static str,
         default: u64,
-        at_least: u64,
+        range: RangeInclusive<u64>,
         about: &'static str,
     ) -> u64 {
-        self.optional_count(key, at_least, about).unwrap_or(default)
+        self.optional_count(key, range, about).unwrap_or(default)
     }
 
     pub(super) fn optional_count(
         &mut self,
         key: &'static str,
-        at_least: u64,
+        range: RangeInclusive<u64>,
         about: &'static str,
     ) -> Option<u64> {
-        let value = self.known(key, about, Shape::Integer { at_least }, false)?;
+        let value = self.known(key, about, Shape::Integer(range.clone()), false)?;
         let Kind::Integer(integer) = value.kind else {
             self.wrong_type(key, "an integer", &value);
             return None;
         };
         match u64::try_from(integer) {
-            Ok(count) if count >= at_least => Some(count),
+            Ok(count) if range.contains(&count) => Some(count),
             _ => {
-                self.out_of_range(key, &format!("at least {at_least}"), &value);
+                let (least, most) = (range.start(), range.end());
+                let expected = match *most {
+                    u64::MAX => format!("at least {least}"),
+                    most => format!("{least} to {}", grouped(most)),
+                };
+                self.out_of_range(key, &expected, &value);
                 None
             }
         }
@@ -249,19 +256,19 @@ impl Section<'_> {
         &mut self,
         key: &'static str,
         default: usize,
-        at_least: u64,
+        range: RangeInclusive<u64>,
         about: &'static str,
     ) -> usize {
-        self.optional_size(key, at_least, about).unwrap_or(default)
+        self.optional_size(key, range, about).unwrap_or(default)
     }
 
     pub(super) fn optional_size(
         &mut self,
         key: &'static str,
-        at_least: u64,
+        range: RangeInclusive<u64>,
         about: &'static str,
     ) -> Option<usize> {
-        let count = self.optional_count(key, at_least, about)?;
+        let count = self.optional_count(key, range, about)?;
         // Only a 32-bit machine could refuse a number here; saturating keeps "far too large".
         Some(usize::try_from(count).unwrap_or(usize::MAX))
     }

@@ -36,7 +36,12 @@ fn key_schema(known: &Known, default: &Value) -> Value {
         Shape::Text => json!({"type": "string", "minLength": 1}),
         Shape::Choice(names) => json!({"enum": names}),
         Shape::Boolean => json!({"type": "boolean"}),
-        Shape::Integer { at_least } => json!({"type": "integer", "minimum": at_least}),
+        Shape::Integer(range) if *range.end() == u64::MAX => {
+            json!({"type": "integer", "minimum": range.start()})
+        }
+        Shape::Integer(range) => {
+            json!({"type": "integer", "minimum": range.start(), "maximum": range.end()})
+        }
         Shape::Number(bound) => number(*bound),
         Shape::Pair(bound) => {
             json!({"type": "array", "items": number(*bound), "minItems": 2, "maxItems": 2})

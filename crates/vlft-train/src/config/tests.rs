@@ -229,6 +229,7 @@ min_pixels = 20
 too_long = "dorp"
 [train]
 epochs = 1.5
+accumulate = 9_000_000
 learning_rate = nan
 betas = [0.9]
 eps = 0
@@ -244,7 +245,7 @@ a = 1
 c.toml:1:1: unknown key `rank` | expected one of `model`, `lora`, `data`, `train`, `eval`, `output` | `rank` belongs under `[lora]`
 c.toml:2:2: unknown table `[modle]` | expected one of `model`, `lora`, `data`, `train`, `eval`, `output` | did you mean `[model]`?
 c.toml:5:1: unknown key `lora.rnak` | expected one of `rank`, `alpha`, `dropout`, `targets`, `vision`, `rslora`, `init` | did you mean `rank`?
-c.toml:6:8: `lora.rank` is out of range | expected at least 1, found `0`
+c.toml:6:8: `lora.rank` is out of range | expected 1 to 65 536, found `0`
 c.toml:7:9: wrong type for `lora.alpha` | expected a number, found a string `\"x\"`
 c.toml:8:11: `lora.dropout` is out of range | expected a number of at least 0 and below 1, found `1.0`
 c.toml:9:22: unknown value for `lora.targets` | expected one of `q_proj`, `k_proj`, `v_proj`, `o_proj`, `gate_proj`, `up_proj`, `down_proj`, found `qproj` | did you mean `q_proj`?
@@ -255,13 +256,14 @@ c.toml:11:2: missing key `data.train` | expected a path | add `train = \"..\"` u
 c.toml:12:14: `data.min_pixels` is above `data.max_pixels` | expected at least 20, found 10
 c.toml:14:12: unknown value for `data.too_long` | expected one of `error`, `drop`, found `dorp` | did you mean `drop`?
 c.toml:16:10: wrong type for `train.epochs` | expected an integer, found a number `1.5`
-c.toml:17:17: `train.learning_rate` is out of range | expected a number above 0, found `nan`
-c.toml:18:9: wrong type for `train.betas` | expected a list of two numbers such as `[0.9, 0.999]`, found a list `[0.9]`
-c.toml:19:7: `train.eps` is out of range | expected a number above 0, found `0`
-c.toml:20:1: unknown key `train.max_pixels` | expected one of `epochs`, `max_steps`, `micro_batch`, `accumulate`, `learning_rate`, `schedule`, `warmup_steps`, `weight_decay`, `betas`, `eps`, `max_grad_norm`, `loss_average`, `gradient_checkpointing`, `seed` | `max_pixels` belongs under `[data]`
-c.toml:21:8: wrong type for `train.seed` | expected an integer, found an integer beyond 64 bits `99999999999999999999`
-c.toml:22:1: unknown key `train.zzz` | expected one of `epochs`, `max_steps`, `micro_batch`, `accumulate`, `learning_rate`, `schedule`, `warmup_steps`, `weight_decay`, `betas`, `eps`, `max_grad_norm`, `loss_average`, `gradient_checkpointing`, `seed`
-c.toml:23:8: unknown key `train.inner` | expected one of `epochs`, `max_steps`, `micro_batch`, `accumulate`, `learning_rate`, `schedule`, `warmup_steps`, `weight_decay`, `betas`, `eps`, `max_grad_norm`, `loss_average`, `gradient_checkpointing`, `seed`
+c.toml:17:14: `train.accumulate` is out of range | expected 1 to 1 000 000, found `9_000_000`
+c.toml:18:17: `train.learning_rate` is out of range | expected a number above 0, found `nan`
+c.toml:19:9: wrong type for `train.betas` | expected a list of two numbers such as `[0.9, 0.999]`, found a list `[0.9]`
+c.toml:20:7: `train.eps` is out of range | expected a number above 0, found `0`
+c.toml:21:1: unknown key `train.max_pixels` | expected one of `epochs`, `max_steps`, `micro_batch`, `accumulate`, `learning_rate`, `schedule`, `warmup_steps`, `weight_decay`, `betas`, `eps`, `max_grad_norm`, `loss_average`, `gradient_checkpointing`, `seed` | `max_pixels` belongs under `[data]`
+c.toml:22:8: wrong type for `train.seed` | expected an integer, found an integer beyond 64 bits `99999999999999999999`
+c.toml:23:1: unknown key `train.zzz` | expected one of `epochs`, `max_steps`, `micro_batch`, `accumulate`, `learning_rate`, `schedule`, `warmup_steps`, `weight_decay`, `betas`, `eps`, `max_grad_norm`, `loss_average`, `gradient_checkpointing`, `seed`
+c.toml:24:8: unknown key `train.inner` | expected one of `epochs`, `max_steps`, `micro_batch`, `accumulate`, `learning_rate`, `schedule`, `warmup_steps`, `weight_decay`, `betas`, `eps`, `max_grad_norm`, `loss_average`, `gradient_checkpointing`, `seed`
 --set lora.init=: `lora.init` is empty | expected a path
 --set lora.rsloar=true: unknown key `lora.rsloar` | expected one of `rank`, `alpha`, `dropout`, `targets`, `vision`, `rslora`, `init` | did you mean `rslora`?
 --set train.micro_batch=two: wrong type for `train.micro_batch` | expected an integer, found a string `two`
