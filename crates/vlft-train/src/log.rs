@@ -1,0 +1,11 @@
+//! What a run says about itself: `RUN/metrics.jsonl`, one line per optimizer step for programs, and
+//! the progress line, the same columns for ever, for people.
+
+mod metrics;
+mod progress;
+
+pub use metrics::{EvalLine, Line, MetricsLog, Resumed, StepLine, SummaryLine, read_metrics};
+pub use progress::{Pace, ProgressLine, resident_bytes};
+
+/// The name of the metrics file inside a run directory.
+pub const METRICS_FILE: &str = "metrics.jsonl";

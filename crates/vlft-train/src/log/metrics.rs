@@ -1,0 +1,347 @@
+//! `RUN/metrics.jsonl`: one JSON object per line, each written whole and flushed at once, so that a
+//! reader (or a crash) sees at most one torn line, the last.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use vlft_base::output::{cannot, write_atomic};
+use vlft_base::{Diagnostic, Result};
+
+use super::METRICS_FILE;
+
+/// One line, tagged with `"type"`: the shape is fixed, because people's scripts read it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Line {
+    Step(StepLine),
+    Eval(EvalLine),
+    Summary(SummaryLine),
+}
+
+/// One optimizer step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepLine {
+    /// 1-based: the number of finished steps.
+    pub step: u64,
+    pub loss: f64,
+    /// Before clipping.
+    pub grad_norm: f64,
+    pub lr: f64,
+    pub tokens: u64,
+    pub supervised_tokens: u64,
+    pub seconds: f64,
+    /// Record ids, in the order of the stream.
+    pub samples: Vec<String>,
+}
+
+/// The validation set, after `step` finished steps. Log it before the checkpoint of that step, so
+/// that a resumed run has it too.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalLine {
+    pub step: u64,
+    pub loss: f64,
+    pub records: u64,
+    /// Supervised ones.
+    pub tokens: u64,
+    pub seconds: f64,
+    /// The lowest so far.
+    pub best: bool,
+}
+
+/// The end of a finished run; always the last line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SummaryLine {
+    pub steps: u64,
+    pub first_loss: f64,
+    pub last_loss: f64,
+    pub eval_loss: Option<f64>,
+    pub best_eval_loss: Option<f64>,
+    pub tokens: u64,
+    pub supervised_tokens: u64,
+    pub seconds: f64,
+}
+
+impl Line {
+    /// The number of finished steps this line belongs to; a summary belongs to the end.
+    pub fn step(&self) -> Option<u64> {
+        match self {
+            Line::Step(line) => Some(line.step),
+            Line::Eval(line) => Some(line.step),
+            Line::Summary(_) => None,
+        }
+    }
+}
+
+/// The open file, at its end.
+#[derive(Debug)]
+pub struct MetricsLog {
+    path: PathBuf,
+    file: File,
+}
+
+/// A log cut back to a checkpoint.
+#[derive(Debug)]
+pub struct Resumed {
+    pub log: MetricsLog,
+    /// What was kept: every step and evaluation up to the checkpoint.
+    pub lines: Vec<Line>,
+    /// Set when steps before the checkpoint are missing, which only a lost disk cache can cause.
+    pub warning: Option<Diagnostic>,
+}
+
+impl MetricsLog {
+    /// Starts an empty log, replacing what is there.
+    pub fn create(run_dir: &Path) -> Result<Self> {
+        let path = run_dir.join(METRICS_FILE);
+        write_atomic(&path, b"")?;
+        Self::open(path)
+    }
+
+    /// Cuts the log back to `step` finished steps: later lines, the summary and a torn last line go.
+    /// The file is replaced as a whole, so being killed here leaves the old or the new one.
+    pub fn resume(run_dir: &Path, step: u64) -> Result<Resumed> {
+        let path = run_dir.join(METRICS_FILE);
+        // The bytes that stay are not written anew: a number read and printed again could differ.
+        let (mut lines, mut text) = (Vec::new(), Vec::new());
+        for (line, bytes) in parse(&path, &read_bytes(&path)?)? {
+            if line.step().is_some_and(|s| s <= step) {
+                lines.push(line);
+                text.extend(bytes);
+                text.push(b'\n');
+            }
+        }
+        write_atomic(&path, &text)?;
+        let warning = missing_steps(&lines, step).map(|missing| {
+            Diagnostic::warning("the log lacks steps that the checkpoint has")
+                .at(&path)
+                .expected(format!("{step} steps"))
+                .found(format!("{}", step - missing))
+                .hint("training goes on from the checkpoint; only the curves have a gap")
+        });
+        Ok(Resumed {
+            log: Self::open(path)?,
+            lines,
+            warning,
+        })
+    }
+
+    /// Appends one line in one write.
+    pub fn write(&mut self, line: &Line) -> Result<()> {
+        self.file
+            .write_all(&bytes_of(line))
+            .map_err(|e| cannot("write", &self.path, e))
+    }
+
+    /// Waits until everything is on the disk. Call it before a checkpoint is given its name, so
+    /// that no checkpoint is ahead of its log even after a power cut.
+    pub fn sync(&mut self) -> Result<()> {
+        self.file
+            .sync_data()
+            .map_err(|e| cannot("write", &self.path, e))
+    }
+
+    fn open(path: PathBuf) -> Result<Self> {
+        let file = OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .map_err(|e| cannot("open", &path, e))?;
+        Ok(Self { path, file })
+    }
+}
+
+/// The lines of a run, none if it has not begun. A torn last line (no line feed) is left out.
+///
+/// # Errors
+/// A whole line that is not one of ours: then somebody else wrote into the file.
+pub fn read_metrics(run_dir: &Path) -> Result<Vec<Line>> {
+    let path = run_dir.join(METRICS_FILE);
+    let lines = parse(&path, &read_bytes(&path)?)?;
+    Ok(lines.into_iter().map(|(line, _)| line).collect())
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(bytes),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(cannot("read", path, e)),
+    }
+}
+
+/// Each whole line with its bytes, line feed excluded.
+fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<(Line, Vec<u8>)>> {
+    let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+    let mut lines = Vec::new();
+    for (index, line) in bytes[..whole].split(|b| *b == b'\n').enumerate() {
+        if line.is_empty() {
+            continue;
+        }
+        let parsed = serde_json::from_slice(line).map_err(|e| {
+            Diagnostic::error("not a line of metrics")
+                .at_line(path, index as u64 + 1)
+                .caused_by(e)
+                .hint("choose another `--out`, or remove the run to start over")
+        })?;
+        lines.push((parsed, line.to_vec()));
+    }
+    Ok(lines)
+}
+
+fn bytes_of(line: &Line) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(line).expect("plain structs of numbers and strings");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// How many of the steps 1..=step have no line.
+fn missing_steps(lines: &[Line], step: u64) -> Option<u64> {
+    let mut present: Vec<u64> = lines
+        .iter()
+        .filter_map(|line| match line {
+            Line::Step(line) => Some(line.step),
+            Line::Eval(_) | Line::Summary(_) => None,
+        })
+        .collect();
+    present.dedup();
+    let missing = step.saturating_sub(present.len() as u64);
+    (missing > 0).then_some(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(step: u64) -> Line {
+        Line::Step(StepLine {
+            step,
+            loss: 1.0 / step as f64,
+            grad_norm: 0.1,
+            lr: 1e-4,
+            tokens: 100,
+            supervised_tokens: 10,
+            seconds: 0.5,
+            samples: vec![format!("doc \"{step}\"")],
+        })
+    }
+
+    fn eval(step: u64) -> Line {
+        Line::Eval(EvalLine {
+            step,
+            loss: 0.7,
+            records: 3,
+            tokens: 30,
+            seconds: 0.1,
+            best: true,
+        })
+    }
+
+    fn summary() -> Line {
+        Line::Summary(SummaryLine {
+            steps: 4,
+            first_loss: 1.0,
+            last_loss: 0.25,
+            eval_loss: None,
+            best_eval_loss: None,
+            tokens: 400,
+            supervised_tokens: 40,
+            seconds: 2.0,
+        })
+    }
+
+    #[test]
+    fn a_step_has_the_shape_that_scripts_rely_on() {
+        assert_eq!(
+            String::from_utf8(bytes_of(&step(2))).unwrap(),
+            "{\"type\":\"step\",\"step\":2,\"loss\":0.5,\"grad_norm\":0.1,\"lr\":0.0001,\"tokens\":100,\
+             \"supervised_tokens\":10,\"seconds\":0.5,\"samples\":[\"doc \\\"2\\\"\"]}\n"
+        );
+    }
+
+    #[test]
+    fn a_resumed_log_equals_an_uninterrupted_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines = [
+            step(1),
+            step(2),
+            eval(2),
+            step(3),
+            step(4),
+            eval(4),
+            summary(),
+        ];
+        let mut log = MetricsLog::create(dir.path()).unwrap();
+        for line in &lines {
+            log.write(line).unwrap();
+        }
+        drop(log);
+        let path = dir.path().join(METRICS_FILE);
+        let whole = fs::read(&path).unwrap();
+
+        // Cut as a kill would: at a line's end, beside it, and everywhere now and then.
+        let at_end =
+            |cut: usize| whole[cut.saturating_sub(2)..whole.len().min(cut + 2)].contains(&b'\n');
+        for cut in (0..=whole.len()).filter(|cut| cut % 97 == 0 || at_end(*cut)) {
+            for checkpoint in [0, 2] {
+                let needed: usize = if checkpoint == 2 {
+                    lines[..3].iter().map(|l| bytes_of(l).len()).sum()
+                } else {
+                    0
+                };
+                if cut < needed {
+                    continue;
+                }
+                fs::write(&path, &whole[..cut]).unwrap();
+                let mut resumed = MetricsLog::resume(dir.path(), checkpoint).unwrap();
+                assert!(resumed.warning.is_none());
+                let kept = if checkpoint == 2 { 3 } else { 0 };
+                assert_eq!(resumed.lines, lines[..kept]);
+                for line in &lines[kept..] {
+                    resumed.log.write(line).unwrap();
+                }
+                assert_eq!(fs::read(&path).unwrap(), whole);
+            }
+        }
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "no temporary file stays"
+        );
+    }
+
+    #[test]
+    fn a_gap_is_a_warning_and_a_foreign_line_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(METRICS_FILE);
+        fs::write(&path, bytes_of(&step(1))).unwrap();
+        let warning = MetricsLog::resume(dir.path(), 3).unwrap().warning.unwrap();
+        assert_eq!(warning.expectation().unwrap(), "expected 3 steps, found 1");
+
+        fs::write(&path, "{\"type\":\"step\"}\n").unwrap();
+        let error = MetricsLog::resume(dir.path(), 3).unwrap_err();
+        assert_eq!(error.message(), "not a line of metrics");
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            b"{\"type\":\"step\"}\n",
+            "nothing was changed"
+        );
+    }
+
+    #[test]
+    fn numbers_survive_the_round_trip_to_the_last_bit() {
+        let mut bits: u64 = 0x3ff0_0000_0000_0000;
+        for _ in 0..20_000 {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1) >> 2;
+            let line = Line::Eval(EvalLine {
+                step: 1,
+                loss: f64::from_bits(bits),
+                records: 1,
+                tokens: 1,
+                seconds: f64::from(0.3f32),
+                best: false,
+            });
+            let back: Line = serde_json::from_slice(&bytes_of(&line)).unwrap();
+            assert_eq!(back, line);
+        }
+    }
+}
