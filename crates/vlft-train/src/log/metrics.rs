@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use vlft_base::output::{cannot, write_atomic};
 use vlft_base::{Diagnostic, Result};
 
@@ -25,8 +25,10 @@ pub enum Line {
 pub struct StepLine {
     /// 1-based: the number of finished steps.
     pub step: u64,
+    #[serde(deserialize_with = "number_or_null")]
     pub loss: f64,
     /// Before clipping.
+    #[serde(deserialize_with = "number_or_null")]
     pub grad_norm: f64,
     pub lr: f64,
     pub tokens: u64,
@@ -188,6 +190,11 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<(Line, Vec<u8>)>> {
     Ok(lines)
 }
 
+/// JSON has no NaN: it is written as `null`, and a diverged run must stay readable.
+fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
 fn bytes_of(line: &Line) -> Vec<u8> {
     let mut bytes = serde_json::to_vec(line).expect("plain structs of numbers and strings");
     bytes.push(b'\n');
@@ -325,6 +332,16 @@ mod tests {
             b"{\"type\":\"step\"}\n",
             "nothing was changed"
         );
+    }
+
+    #[test]
+    fn a_diverged_step_stays_readable() {
+        let Line::Step(mut line) = step(1) else {
+            unreachable!()
+        };
+        line.loss = f64::NAN;
+        let back = serde_json::from_slice(&bytes_of(&Line::Step(line))).unwrap();
+        assert!(matches!(back, Line::Step(line) if line.loss.is_nan() && line.grad_norm == 0.1));
     }
 
     #[test]
