@@ -186,8 +186,8 @@ fn small_charts(curves: &Curves) -> String {
         .map(|(title, points)| {
             Chart {
                 title,
-                width: 470.0,
-                height: 240.0,
+                width: 325.0,
+                height: 210.0,
                 series: vec![Series {
                     name: String::new(),
                     class: "smooth",

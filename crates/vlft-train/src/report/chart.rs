@@ -81,7 +81,7 @@ impl Chart {
         let (_, y_high) = span(all().map(|p| p.1));
         // Every quantity here is at least 0, and only a curve drawn down to 0 shows its true slope.
         let x = Axis::new(x_low, x_high, LEFT, self.width - RIGHT, 1.0);
-        let y = Axis::new(0.0, y_high, self.height - BOTTOM, TOP, 0.0);
+        let y = Axis::new(0.0, 1.04 * y_high, self.height - BOTTOM, TOP, 0.0);
         (x, y)
     }
 
@@ -220,7 +220,7 @@ impl Axis {
         } else {
             (low, low + 1.0)
         };
-        let rough = (high - low) / 5.0;
+        let rough = (high - low) / 6.0;
         let power = 10f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0]
             .into_iter()
