@@ -1,0 +1,319 @@
+//! PEFT adapters on disk: `adapter_config.json` and `adapter_model.safetensors`, read strictly (an
+//! option we would ignore is refused) and written as PEFT and vLLM expect them.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::{DType, Device, Tensor};
+use safetensors::{Dtype, View};
+use serde_json::{Value, json};
+use vlft_base::output::write_atomic;
+use vlft_base::{Diagnostic, Result};
+
+use crate::checkpoint::{Checkpoint, Storage, shape_text};
+use crate::lora::{Adapters, Layout, Module, Pair};
+use crate::qwen3_vl::Config;
+
+/// PEFT puts this before the module's own path.
+const PREFIX: &str = "base_model.model.";
+
+/// The options of `adapter_config.json` that change the arithmetic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdapterConfig {
+    pub rank: usize,
+    pub alpha: f64,
+    pub rslora: bool,
+    pub base_model_name_or_path: Option<String>,
+}
+
+/// Reads `adapter_config.json` of an adapter folder.
+pub fn read_adapter_config(dir: &Path) -> Result<AdapterConfig> {
+    let path = dir.join("adapter_config.json");
+    let text = fs::read_to_string(&path).map_err(|e| {
+        Diagnostic::error("cannot read the adapter's config")
+            .at(&path)
+            .caused_by(e)
+            .hint("an adapter is a folder with adapter_config.json and adapter_model.safetensors")
+    })?;
+    let json: Value = serde_json::from_str(&text).map_err(|e| {
+        Diagnostic::error("the adapter's config is not JSON")
+            .at(&path)
+            .caused_by(e)
+    })?;
+    let wrong = |key: &str, expected: &str| {
+        let found = json.get(key).map_or("nothing".into(), Value::to_string);
+        Diagnostic::error(format!("unsupported value of `{key}`"))
+            .at(&path)
+            .expected(expected)
+            .found(found)
+    };
+    if json.get("peft_type").and_then(Value::as_str) != Some("LORA") {
+        return Err(wrong("peft_type", "\"LORA\""));
+    }
+    // Each of these changes the result; none is computed here.
+    for key in [
+        "use_dora",
+        "fan_in_fan_out",
+        "lora_bias",
+        "use_bdlora",
+        "use_qalora",
+    ] {
+        if json
+            .get(key)
+            .is_some_and(|v| !v.is_null() && *v != Value::Bool(false))
+        {
+            return Err(wrong(key, "false"));
+        }
+    }
+    let is_empty = |v: &Value| match v {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(items) => items.is_empty(),
+        _ => false,
+    };
+    let unsupported = [
+        "modules_to_save",
+        "rank_pattern",
+        "alpha_pattern",
+        "layer_replication",
+        "alora_invocation_tokens",
+        "trainable_token_indices",
+        "target_parameters",
+    ];
+    for key in unsupported {
+        if json.get(key).is_some_and(|v| !is_empty(v)) {
+            return Err(wrong(key, "nothing"));
+        }
+    }
+    if json
+        .get("bias")
+        .and_then(Value::as_str)
+        .is_some_and(|bias| bias != "none")
+    {
+        return Err(wrong("bias", "\"none\""));
+    }
+    let rank = json.get("r").and_then(Value::as_u64).filter(|r| *r > 0);
+    let alpha = json.get("lora_alpha").and_then(Value::as_f64);
+    Ok(AdapterConfig {
+        rank: rank.ok_or_else(|| wrong("r", "a positive whole number"))? as usize,
+        alpha: alpha.ok_or_else(|| wrong("lora_alpha", "a number"))?,
+        rslora: json
+            .get("use_rslora")
+            .and_then(Value::as_bool)
+            .unwrap_or(false),
+        base_model_name_or_path: json
+            .get("base_model_name_or_path")
+            .and_then(Value::as_str)
+            .map(String::from),
+    })
+}
+
+/// Reads an adapter for a model of this config. The modules are those whose tensors are there;
+/// every tensor must belong to a module of the model, and every module must be whole.
+pub fn read_adapter(dir: &Path, config: &Config, device: &Device) -> Result<(Layout, Adapters)> {
+    let AdapterConfig {
+        rank,
+        alpha,
+        rslora,
+        ..
+    } = read_adapter_config(dir)?;
+    let path = dir.join("adapter_model.safetensors");
+    let file = Checkpoint::open_file(&path)?;
+    let known = config.linear_modules();
+    check_names(&path, &file, &known)?;
+
+    let part = |module: &Module, part: &str| format!("{PREFIX}{}.lora_{part}.weight", module.name);
+    let modules: Vec<Module> = known
+        .into_iter()
+        .filter(|module| file.shape(&part(module, "A")).is_some())
+        .collect();
+    let layout = Layout {
+        rank,
+        alpha,
+        rslora,
+        modules,
+    };
+    let pairs = layout.modules.iter().map(|module| {
+        let load = |name: String, shape: [usize; 2]| {
+            match file.shape(&name) {
+                Some(found) if found == shape => {}
+                found => {
+                    return Err(Diagnostic::error("adapter does not match the base model")
+                        .at(&path)
+                        .detail(format!("tensor `{name}`"))
+                        .expected(shape_text(&shape))
+                        .found(found.map_or("nothing".into(), shape_text)));
+                }
+            }
+            file.tensor(&name, shape, Storage::F32, device)
+        };
+        Ok(Pair {
+            a: load(part(module, "A"), [rank, module.in_features])?,
+            b: load(part(module, "B"), [module.out_features, rank])?,
+        })
+    });
+    let adapters = Adapters::from_pairs(pairs.collect::<Result<_>>()?, layout.scale());
+    Ok((layout, adapters))
+}
+
+/// A tensor that no module would take is what makes a server silently ignore an adapter.
+fn check_names(path: &Path, file: &Checkpoint, known: &[Module]) -> Result<()> {
+    let modules: BTreeSet<&str> = known.iter().map(|module| module.name.as_str()).collect();
+    let stray = file.names().find(|name| {
+        let module = name.strip_prefix(PREFIX).and_then(|rest| {
+            rest.strip_suffix(".lora_A.weight")
+                .or_else(|| rest.strip_suffix(".lora_B.weight"))
+        });
+        module.is_none_or(|module| !modules.contains(module))
+    });
+    if let Some(name) = stray {
+        return Err(Diagnostic::error(
+            "adapter has a tensor that belongs to no layer of the model",
+        )
+        .at(path)
+        .detail(format!("tensor `{name}`"))
+        .expected(format!(
+            "names such as `{PREFIX}{}.lora_A.weight`",
+            known[0].name
+        ))
+        .hint("was it trained on another model? see its adapter_config.json"));
+    }
+    if file.names().next().is_none() {
+        return Err(Diagnostic::error("adapter has no tensors").at(path));
+    }
+    Ok(())
+}
+
+/// Writes both files into an existing folder. The bytes are a function of the arguments only.
+pub fn write_adapter(
+    dir: &Path,
+    layout: &Layout,
+    adapters: &Adapters,
+    base_model_name_or_path: &str,
+) -> Result<()> {
+    let named = layout
+        .modules
+        .iter()
+        .zip(adapters.pairs())
+        .flat_map(|(module, pair)| {
+            let name = |part| format!("{PREFIX}{}.lora_{part}.weight", module.name);
+            [(name("A"), pair.a.clone()), (name("B"), pair.b.clone())]
+        });
+    let bytes = tensors_to_bytes(named.collect())?;
+    write_atomic(&dir.join("adapter_model.safetensors"), &bytes)?;
+
+    let config = json!({
+        "alpha_pattern": {},
+        "auto_mapping": null,
+        "base_model_name_or_path": base_model_name_or_path,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "inference_mode": true,
+        "init_lora_weights": true,
+        "layers_pattern": null,
+        "layers_to_transform": null,
+        "lora_alpha": whole_if_possible(layout.alpha),
+        "lora_dropout": 0.0,
+        "modules_to_save": null,
+        "peft_type": "LORA",
+        "r": layout.rank,
+        "rank_pattern": {},
+        "revision": null,
+        "target_modules": target_modules(layout),
+        "task_type": "CAUSAL_LM",
+        "use_dora": false,
+        "use_rslora": layout.rslora,
+    });
+    let text = serde_json::to_string_pretty(&config).expect("plain JSON values") + "\n";
+    write_atomic(&dir.join("adapter_config.json"), text.as_bytes())
+}
+
+/// `{"format":"pt"}` and the tensors in sorted order, f32.
+pub(crate) fn tensors_to_bytes(tensors: Vec<(String, Tensor<2>)>) -> Result<Vec<u8>> {
+    let views = tensors
+        .into_iter()
+        .map(|(name, tensor)| (name, F32Tensor::new(tensor)));
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    safetensors::serialize(views, Some(metadata))
+        .map_err(|e| Diagnostic::error("cannot serialise tensors").caused_by(e))
+}
+
+struct F32Tensor {
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl F32Tensor {
+    fn new(tensor: Tensor<2>) -> Self {
+        let shape = tensor.dims().to_vec();
+        let data = tensor.into_data_dtype(DType::F32);
+        let bytes = data.iter::<f32>().flat_map(f32::to_le_bytes).collect();
+        Self { shape, bytes }
+    }
+}
+
+impl View for F32Tensor {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// PEFT's `target_modules`: the short names while they hit the language model only, as they do
+/// there; with vision blocks a regular expression over full paths, because the short name `proj`
+/// would also hit the patch embedding's convolution.
+fn target_modules(layout: &Layout) -> Value {
+    let text = names_below(layout, "model.language_model.layers.");
+    let vision = names_below(layout, "model.visual.blocks.");
+    if vision.is_empty() {
+        let short = text
+            .iter()
+            .map(|name| name.rsplit('.').next().unwrap_or(name));
+        return json!(short.collect::<Vec<_>>());
+    }
+    let pattern = |blocks: &str, names: &[&str]| {
+        format!("{blocks}\\d+.({})", names.join("|")).replace('.', "\\.")
+    };
+    let mut patterns = Vec::new();
+    if !text.is_empty() {
+        patterns.push(pattern("model.language_model.layers.", &text));
+    }
+    patterns.push(pattern("model.visual.blocks.", &vision));
+    json!(patterns.join("|"))
+}
+
+/// The distinct `self_attn.q_proj` of all `PREFIX<number>.self_attn.q_proj`, in model order.
+fn names_below<'a>(layout: &'a Layout, prefix: &str) -> Vec<&'a str> {
+    let mut names = Vec::new();
+    for module in &layout.modules {
+        let inside = module
+            .name
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.split_once('.'));
+        if let Some((_, name)) = inside
+            && !names.contains(&name)
+        {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// 32.0 -> 32: PEFT's own files have an integer there.
+fn whole_if_possible(number: f64) -> Value {
+    if number.fract() == 0.0 && number.abs() < 1e15 {
+        json!(number as i64)
+    } else {
+        json!(number)
+    }
+}

@@ -1,0 +1,319 @@
+//! Reading safetensors checkpoints: one file or shards with an index, mapped, tensor by tensor.
+//! Peak host memory is one tensor; names and shapes are checked before any of them is loaded.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use vlft_base::{Diagnostic, Result, did_you_mean, format};
+
+use crate::mmap;
+
+/// What the frozen weights are held as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// As the file has them (f16 becomes f32).
+    AsStored,
+    F32,
+    /// Rounded to nearest even if the file has more digits.
+    Bf16,
+}
+
+/// An opened checkpoint: where every tensor lies.
+pub struct Checkpoint {
+    dir: PathBuf,
+    files: Vec<(PathBuf, Mmap)>,
+    tensors: BTreeMap<String, Entry>,
+}
+
+struct Entry {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// Bytes of the file.
+    range: Range<usize>,
+}
+
+impl Checkpoint {
+    /// Opens `model.safetensors.index.json` with its shards, else `model.safetensors`.
+    pub fn open(model_dir: &Path) -> Result<Self> {
+        let index = model_dir.join("model.safetensors.index.json");
+        let single = model_dir.join("model.safetensors");
+        if index.exists() {
+            Self::from_shards(model_dir, &index)
+        } else if single.exists() {
+            Self::from_files(model_dir, &[single])
+        } else {
+            Err(Diagnostic::error("no weights found")
+                .at(model_dir)
+                .expected("`model.safetensors` or `model.safetensors.index.json`")
+                .hint("is the download complete?"))
+        }
+    }
+
+    /// Opens one safetensors file, such as an adapter.
+    pub fn open_file(path: &Path) -> Result<Self> {
+        Self::from_files(
+            path.parent().unwrap_or(Path::new(".")),
+            &[path.to_path_buf()],
+        )
+    }
+
+    fn from_shards(model_dir: &Path, index: &Path) -> Result<Self> {
+        let weight_map = read_weight_map(index)?;
+        let mut names: Vec<&String> = weight_map.values().collect();
+        names.sort();
+        names.dedup();
+        let paths: Vec<PathBuf> = names.iter().map(|name| model_dir.join(name)).collect();
+
+        let missing: Vec<&PathBuf> = paths.iter().filter(|path| !path.exists()).collect();
+        if !missing.is_empty() {
+            let count = format::count(missing.len() as u64, "shard");
+            let error = Diagnostic::error(format!("{count} of {} missing", paths.len()));
+            return Err(missing
+                .into_iter()
+                .fold(error, |error, path| error.at(path))
+                .caused_by(format!("named in `{}`", index.display()))
+                .hint("download the missing files again"));
+        }
+
+        let checkpoint = Self::from_files(model_dir, &paths)?;
+        for (tensor, shard) in &weight_map {
+            let found = checkpoint
+                .tensors
+                .get(tensor)
+                .map(|entry| &checkpoint.files[entry.file].0);
+            if found.is_none_or(|path| *path != model_dir.join(shard)) {
+                return Err(
+                    Diagnostic::error("a tensor is not in the shard that the index names")
+                        .at(model_dir.join(shard))
+                        .detail(format!("tensor `{tensor}`"))
+                        .hint("index and shards are of different downloads; fetch them again"),
+                );
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    fn from_files(dir: &Path, paths: &[PathBuf]) -> Result<Self> {
+        let mut files = Vec::new();
+        let mut tensors = BTreeMap::new();
+        for (file, path) in paths.iter().enumerate() {
+            let map = mmap::map(path)?;
+            // `deserialize` checks that the offsets cover the file exactly: a shard cut short
+            // or with trailing bytes fails here, not in the middle of the load.
+            let parsed = SafeTensors::deserialize(&map).map_err(|e| {
+                Diagnostic::error("safetensors file is damaged or cut short")
+                    .at(path)
+                    .caused_by(e)
+                    .found(format!("{} of file", format::bytes(map.len() as u64)))
+                    .hint("download or copy this file again")
+            })?;
+            for (name, view) in parsed.iter() {
+                let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
+                let range = start..start + view.data().len();
+                let shape = view.shape().to_vec();
+                let entry = Entry {
+                    file,
+                    dtype: view.dtype(),
+                    shape,
+                    range,
+                };
+                if tensors.insert(name.to_string(), entry).is_some() {
+                    return Err(Diagnostic::error("tensor is in two files")
+                        .at(path)
+                        .detail(format!("tensor `{name}`")));
+                }
+            }
+            files.push((path.clone(), map));
+        }
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            files,
+            tensors,
+        })
+    }
+
+    /// Names in sorted order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// Compares all names and shapes with what the config asks for and reports every difference
+    /// in one error. Tensors beyond the expected ones are no difference.
+    pub fn check(&self, expected: &[(String, Vec<usize>)]) -> Result<()> {
+        let mut wrong = Vec::new();
+        for (name, shape) in expected {
+            match self.tensors.get(name) {
+                None => {
+                    let near = did_you_mean(name, self.names())
+                        .map(|near| format!(", but there is `{near}`"))
+                        .unwrap_or_default();
+                    wrong.push(format!("`{name}` is missing{near}"));
+                }
+                Some(entry) if entry.shape != *shape => wrong.push(format!(
+                    "`{name}` has shape {}, expected {}",
+                    shape_text(&entry.shape),
+                    shape_text(shape)
+                )),
+                Some(entry) if float_dtype(entry.dtype).is_none() => {
+                    wrong.push(format!("`{name}` is of type {}", entry.dtype));
+                }
+                Some(_) => {}
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        const SHOWN: usize = 8;
+        let count = format::count(wrong.len() as u64, "tensor");
+        let mut error =
+            Diagnostic::error(format!("{count} of the checkpoint do not fit config.json"))
+                .at(&self.dir)
+                .hint("config.json and weights must be of the same model");
+        let more = wrong.len().saturating_sub(SHOWN);
+        for line in wrong.into_iter().take(SHOWN) {
+            error = error.caused_by(line);
+        }
+        Err(if more > 0 {
+            error.caused_by(format!("and {more} more"))
+        } else {
+            error
+        })
+    }
+
+    /// Loads one tensor of the wanted shape. The shape was checked before by [`Self::check`]; here
+    /// a difference in the number of elements is still an error, never a panic.
+    pub fn tensor<const R: usize>(
+        &self,
+        name: &str,
+        shape: [usize; R],
+        storage: Storage,
+        device: &Device,
+    ) -> Result<Tensor<R>> {
+        let (entry, bytes) = self.bytes(name)?;
+        if entry.shape.iter().product::<usize>() != shape.iter().product::<usize>() {
+            return Err(Diagnostic::error("tensor has the wrong shape")
+                .at(&self.files[entry.file].0)
+                .detail(format!("tensor `{name}`"))
+                .expected(shape_text(&shape))
+                .found(shape_text(&entry.shape)));
+        }
+        let stored = float_dtype(entry.dtype).ok_or_else(|| {
+            Diagnostic::error("tensor is not of a floating-point type that this version reads")
+                .at(&self.files[entry.file].0)
+                .detail(format!("tensor `{name}`"))
+                .expected("F32, BF16 or F16")
+                .found(entry.dtype.to_string())
+        })?;
+        let wanted = match storage {
+            Storage::F32 => DType::F32,
+            Storage::Bf16 => DType::BF16,
+            Storage::AsStored if stored == DType::BF16 => DType::BF16,
+            Storage::AsStored => DType::F32,
+        };
+        let data = if stored == wanted {
+            TensorData::from_bytes_vec(bytes.to_vec(), shape, wanted)
+        } else if wanted == DType::F32 {
+            TensorData::new(to_f32(bytes, stored), shape)
+        } else {
+            let rounded: Vec<bf16> = to_f32(bytes, stored)
+                .into_iter()
+                .map(bf16::from_f32)
+                .collect();
+            TensorData::new(rounded, shape)
+        };
+        Ok(Tensor::from_data(data, (device, wanted)))
+    }
+
+    /// The raw values as f32, for tests and for tools that need no tensor.
+    pub fn values(&self, name: &str) -> Result<Vec<f32>> {
+        let (entry, bytes) = self.bytes(name)?;
+        match float_dtype(entry.dtype) {
+            Some(stored) => Ok(to_f32(bytes, stored)),
+            None => Err(Diagnostic::error(format!(
+                "tensor `{name}` is not floating-point"
+            ))),
+        }
+    }
+
+    fn bytes(&self, name: &str) -> Result<(&Entry, &[u8])> {
+        let entry = self.tensors.get(name).ok_or_else(|| {
+            Diagnostic::error(format!("tensor `{name}` is missing")).at(&self.dir)
+        })?;
+        Ok((entry, &self.files[entry.file].1[entry.range.clone()]))
+    }
+}
+
+fn read_weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
+    let damaged = |why: String| {
+        Diagnostic::error("the index of the shards is damaged")
+            .at(index)
+            .caused_by(why)
+            .hint("download this file again")
+    };
+    let text = fs::read_to_string(index)
+        .map_err(|e| Diagnostic::error("cannot read file").at(index).caused_by(e))?;
+    let json: Value = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
+    let map = json
+        .get("weight_map")
+        .and_then(Value::as_object)
+        .ok_or_else(|| damaged("there is no `weight_map`".into()))?;
+    map.iter()
+        .map(|(tensor, shard)| match shard.as_str() {
+            // A shard lies beside its index; anything else would read files we were not given.
+            Some(shard) if !shard.contains(['/', '\\']) => Ok((tensor.clone(), shard.to_string())),
+            _ => Err(damaged(format!(
+                "`{tensor}` names no file of this folder: {shard}"
+            ))),
+        })
+        .collect()
+}
+
+fn float_dtype(dtype: Dtype) -> Option<DType> {
+    match dtype {
+        Dtype::F32 => Some(DType::F32),
+        Dtype::BF16 => Some(DType::BF16),
+        Dtype::F16 => Some(DType::F16),
+        _ => None,
+    }
+}
+
+/// Little-endian bytes to f32. The mapping need not be aligned, so values are put together.
+fn to_f32(bytes: &[u8], stored: DType) -> Vec<f32> {
+    match stored {
+        DType::BF16 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| bf16::from_le_bytes(*b).to_f32())
+            .collect(),
+        DType::F16 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f16::from_le_bytes(*b).to_f32())
+            .collect(),
+        _ => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect(),
+    }
+}
+
+pub(crate) fn shape_text(shape: &[usize]) -> String {
+    let sides: Vec<String> = shape.iter().map(usize::to_string).collect();
+    format!("[{}]", sides.join(", "))
+}

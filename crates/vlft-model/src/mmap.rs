@@ -1,0 +1,18 @@
+//! The one place outside the kernels with `unsafe`: mapping a file into memory.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::path::Path;
+
+use memmap2::Mmap;
+use vlft_base::{Diagnostic, Result};
+
+/// Maps a file read-only. Pages come in as they are touched and leave under memory pressure, so a
+/// checkpoint larger than the memory can be read tensor by tensor.
+pub(crate) fn map(path: &Path) -> Result<Mmap> {
+    let cannot = |e| Diagnostic::error("cannot read file").at(path).caused_by(e);
+    let file = File::open(path).map_err(cannot)?;
+    // SAFETY: the mapping is read-only and private to us. Another process that truncates the file
+    // while we read it would end us with SIGBUS; model files are not written while they are used.
+    unsafe { Mmap::map(&file) }.map_err(cannot)
+}
