@@ -2,4 +2,5 @@
 //! module. Modules that need the trainer carry `#[cfg(feature = "train")]`.
 
 mod cli;
+mod layering;
 mod support;
