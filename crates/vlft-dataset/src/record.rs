@@ -13,7 +13,11 @@ use serde::{Deserialize, Serialize};
 pub struct Record {
     pub id: String,
     pub messages: Vec<Message>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::json::unique_object"
+    )]
     pub meta: Option<Meta>,
 }
 
