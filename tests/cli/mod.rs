@@ -1,3 +1,4 @@
 //! What a person reads after typing something, right or wrong.
 
 mod arguments;
+mod cases;

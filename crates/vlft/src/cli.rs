@@ -118,7 +118,9 @@ fn explain(error: &clap::Error) -> Diagnostic {
         Some(ContextValue::String(one)) => vec![one.clone()],
         _ => Vec::new(),
     };
-    let argument = text(ContextKind::InvalidArg).unwrap_or_default();
+    // clap marks options that may be repeated with dots.
+    let plain = |name: String| name.trim_end_matches("...").to_owned();
+    let argument = plain(text(ContextKind::InvalidArg).unwrap_or_default());
     let value = text(ContextKind::InvalidValue).unwrap_or_default();
 
     let mut diagnostic = match error.kind() {
@@ -134,7 +136,11 @@ fn explain(error: &clap::Error) -> Diagnostic {
             format!("unexpected argument `{argument}`")
         }),
         ErrorKind::InvalidValue if value.is_empty() => {
-            Diagnostic::error(format!("missing value for `{argument}`"))
+            let missing = Diagnostic::error(format!("missing value for `{argument}`"));
+            match list(ContextKind::ValidValue) {
+                known if known.is_empty() => missing,
+                known => missing.expected(one_of(known.iter().map(String::as_str))),
+            }
         }
         ErrorKind::InvalidValue => {
             let known = list(ContextKind::ValidValue);
@@ -162,7 +168,7 @@ fn explain(error: &clap::Error) -> Diagnostic {
             Diagnostic::error(format!("missing {noun} {}", missing.join(", ")))
         }
         ErrorKind::ArgumentConflict => {
-            let other = text(ContextKind::PriorArg).unwrap_or_default();
+            let other = plain(text(ContextKind::PriorArg).unwrap_or_default());
             if other == argument || other.is_empty() {
                 Diagnostic::error(format!("`{argument}` may be given only once"))
             } else {
@@ -183,9 +189,14 @@ fn explain(error: &clap::Error) -> Diagnostic {
     .find_map(|kind| list(kind).into_iter().last());
     if let Some(suggested) = suggested {
         diagnostic = diagnostic.hint(format!("did you mean `{suggested}`?"));
-    } else if let Some(usage) = text(ContextKind::Usage) {
+    } else if let Some(usage) = text(ContextKind::Usage)
+        && error.kind() != ErrorKind::InvalidSubcommand
+        && error.kind() != ErrorKind::ArgumentConflict
+    {
         let usage = usage.replace("Usage: ", "").replace('\n', " ");
         diagnostic = diagnostic.hint(format!("usage is `{}`", usage.trim()));
+    } else if error.kind() == ErrorKind::ArgumentConflict {
+        diagnostic = diagnostic.hint("leave one of them out");
     } else {
         diagnostic = diagnostic.hint("`vlft --help` lists the commands and options");
     }
