@@ -168,6 +168,11 @@ impl Terminal {
     }
 }
 
+/// stdin and stdout as a channel to the process that started this one as its worker.
+pub(crate) fn pipe() -> (io::StdinLock<'static>, io::StdoutLock<'static>) {
+    (io::stdin().lock(), io::stdout().lock())
+}
+
 /// A running progress bar; see [`Terminal::progress`].
 pub(crate) struct Progress(ProgressBar);
 
