@@ -340,3 +340,34 @@ fn empty_targets_need_vision() {
         "--set lora.targets=[]: nothing would be trained: `lora.targets` is empty | name at least one target, or set `lora.vision = true`"
     );
 }
+
+/// Files that people cut, edit and merge badly: an answer of either kind, never a panic.
+#[test]
+fn damaged_files_are_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.toml");
+    let whole = Config::new("m", Base::F32, "t.jsonl").to_toml(Path::new("r"));
+    let mut refused = 0;
+    for at in 0..whole.len() {
+        for damage in [
+            "", "\u{e9}", "\"", "[", "{", "]\n", "\0", "''''''", "1e999", "\r",
+        ] {
+            if !(at + damage.len()).is_multiple_of(31) || !whole.is_char_boundary(at) {
+                continue;
+            }
+            let damaged = match damage {
+                "" => whole[..at].to_owned(),
+                _ => format!("{}{damage}{}", &whole[..at], &whole[at..]),
+            };
+            std::fs::write(&path, damaged).unwrap();
+            refused += usize::from(Config::load(&path, &[]).is_err());
+        }
+    }
+    assert!(refused > 100, "{refused}");
+
+    std::fs::write(&path, b"[model]\npath = \"\xff\"\n").unwrap();
+    let error = Config::load(&path, &[]).unwrap_err();
+    assert_eq!(error.message(), "config is not UTF-8 text");
+    assert_eq!(error.places()[0].line, Some(2));
+    assert!(Config::load(dir.path(), &[]).is_err());
+}
