@@ -10,7 +10,7 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vlft_base::{Diagnostic, Result};
 
 use reader::{Bound, Choice, Reader, Section};
@@ -39,7 +39,7 @@ pub struct ModelConfig {
 }
 
 /// How the frozen weights are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Base {
     Nf4,
