@@ -1,6 +1,20 @@
 //! From a record to what the model is fed: token ids, labels, positions and image patches, equal to
 //! what transformers computes. No tensors here: plain vectors come out.
+//!
+//! Start with [`processor::Processor`].
 
+mod chat_template;
 pub mod collate;
+pub mod contract;
+mod image_file;
+mod labels;
+mod model_files;
+mod patchify;
+mod position;
+mod preprocessor;
 pub mod processor;
+mod python_json;
+mod resample;
 pub mod sample;
+mod smart_resize;
+mod tokenizer;

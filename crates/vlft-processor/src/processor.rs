@@ -1,41 +1,194 @@
 //! The processor of one model directory: record in, [`Sample`] out.
+//!
+//! Token ids, labels, positions, grids and pixels equal those of transformers' `Qwen3VLProcessor`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use rayon::prelude::*;
 use vlft_base::Result;
 use vlft_dataset::record::Record;
+use vlft_dataset::token_counter::{ImageSize, TokenCount, TokenCounter};
 
-use crate::sample::Sample;
+use crate::chat_template::ChatTemplate;
+use crate::contract::{Contract, RESAMPLE};
+use crate::image_file;
+use crate::labels;
+use crate::patchify::patchify;
+use crate::position::{Run, position_ids};
+pub use crate::preprocessor::Options;
+use crate::preprocessor::Preprocessor;
+use crate::resample::resample;
+use crate::sample::{IGNORED, PatchedImage, Sample};
+use crate::smart_resize::smart_resize;
+use crate::tokenizer::Tokenizer;
 
-/// What a config may override; `None` means the model's own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    pub min_pixels: Option<u64>,
-    pub max_pixels: Option<u64>,
+/// Shared freely between threads; nothing in it changes.
+pub struct Processor {
+    preprocessor: Preprocessor,
+    template: ChatTemplate,
+    tokenizer: Tokenizer,
 }
 
-/// Everything that serving must repeat to see what training saw.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Contract {
-    pub min_pixels: u64,
-    pub max_pixels: u64,
+/// A record as tokens, each image still one placeholder.
+pub(crate) struct Outline {
+    pub(crate) ids: Vec<u32>,
+    pub(crate) trained: Vec<bool>,
 }
 
-pub struct Processor {}
-
-#[allow(clippy::todo, unused_variables)]
 impl Processor {
+    /// Reads `preprocessor_config.json`, the chat template, `tokenizer.json`, and what `config.json`
+    /// says about them. An error names the file, and the key in it.
     pub fn from_dir(model_dir: &Path, options: &Options) -> Result<Self> {
-        todo!("hours away")
+        Ok(Self {
+            preprocessor: Preprocessor::from_dir(model_dir, options)?,
+            template: ChatTemplate::from_dir(model_dir)?,
+            tokenizer: Tokenizer::from_dir(model_dir)?,
+        })
     }
+
+    /// What the model is fed for one record. `base` is the directory of the JSONL file.
+    ///
+    /// Errors: an image that is missing or broken, special tokens in a text, a conversation that the
+    /// template refuses or whose answers it changes. They name the record or the file, not the line.
     pub fn sample(&self, record: &Record, base: &Path) -> Result<Sample> {
-        todo!("hours away")
+        let outline = self.outline(record)?;
+        let paths: Vec<PathBuf> = record.images().map(|path| image_path(base, path)).collect();
+        let images = paths
+            .par_iter()
+            .map(|path| self.image(path))
+            .collect::<Result<_>>()?;
+        Ok(self.expand(record, &outline, images))
     }
+
+    /// One image file as patches.
+    pub fn image(&self, path: &Path) -> Result<PatchedImage> {
+        let image = image_file::load(path)?;
+        let (width, height) = self.resized(image.dimensions(), path)?;
+        let planes = resample(&image, width as usize, height as usize);
+        Ok(patchify(&planes, &self.preprocessor))
+    }
+
+    /// Fills the ends of short rows in [`crate::collate::collate`].
     pub fn pad_token_id(&self) -> u32 {
-        todo!("hours away")
+        self.tokenizer.pad
     }
+
+    /// Tokens as text, special ones included.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.tokenizer.decode(ids)
+    }
+
     pub fn contract(&self) -> Contract {
-        todo!("hours away")
+        let settings = &self.preprocessor;
+        let file = self.template.path().file_name();
+        Contract {
+            min_pixels: settings.min_pixels,
+            max_pixels: settings.max_pixels,
+            patch_size: settings.patch_size,
+            temporal_patch_size: settings.temporal_patch_size,
+            merge_size: settings.merge_size,
+            image_mean: settings.image_mean,
+            image_std: settings.image_std,
+            rescale_factor: settings.rescale_factor,
+            resample: RESAMPLE.to_owned(),
+            chat_template: file
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+            chat_template_sha256: self.template.sha256().to_owned(),
+            tokenizer_sha256: self.tokenizer.sha256().to_owned(),
+        }
+    }
+
+    pub(crate) fn outline(&self, record: &Record) -> Result<Outline> {
+        let conversation = labels::render(&self.template, record)?;
+        let tokens = self.tokenizer.encode(&conversation.text)?;
+        let trained = labels::trained_tokens(&tokens, &conversation.trained, record)?;
+        Ok(Outline {
+            ids: tokens.ids,
+            trained,
+        })
+    }
+
+    /// (width, height) on disk -> (width, height) as the model sees it.
+    fn resized(&self, size: (u32, u32), path: &Path) -> Result<(u32, u32)> {
+        let settings = &self.preprocessor;
+        smart_resize(
+            size,
+            settings.factor() as u32,
+            settings.min_pixels,
+            settings.max_pixels,
+        )
+        .map_err(|e| e.at(path))
+    }
+
+    /// Replaces each placeholder by as many tokens as its image has.
+    fn expand(&self, record: &Record, outline: &Outline, images: Vec<PatchedImage>) -> Sample {
+        let merge = self.preprocessor.merge_size;
+        let mut sizes = images.iter().map(|image| {
+            let [_, grid_h, grid_w] = image.grid_thw;
+            (grid_h / merge, grid_w / merge)
+        });
+        let (mut input_ids, mut labels, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
+        let mut runs = Vec::new();
+        for (&id, &trained) in outline.ids.iter().zip(&outline.trained) {
+            let (n, kind) = if id == self.tokenizer.image_pad {
+                let (rows, columns) = sizes.next().expect("as many placeholders as images");
+                runs.push(Run::Image { rows, columns });
+                (rows * columns, 1)
+            } else {
+                runs.push(Run::Text(1));
+                (1, 0)
+            };
+            let label = if trained { id as i32 } else { IGNORED };
+            input_ids.extend(std::iter::repeat_n(id, n));
+            labels.extend(std::iter::repeat_n(label, n));
+            kinds.extend(std::iter::repeat_n(kind, n));
+        }
+        Sample {
+            id: record.id.clone(),
+            input_ids,
+            labels,
+            position_ids: position_ids(runs),
+            mm_token_type_ids: kinds,
+            images,
+        }
+    }
+}
+
+impl TokenCounter for Processor {
+    fn count(&self, record: &Record, base: &Path) -> Result<TokenCount> {
+        let outline = self.outline(record)?;
+        let mut image = 0;
+        let mut images = Vec::new();
+        for path in record.images() {
+            let path = image_path(base, path);
+            let original = image_file::size(&path)?;
+            let resized = self.resized(original, &path)?;
+            image += self.preprocessor.tokens(resized);
+            images.push(ImageSize { original, resized });
+        }
+        Ok(TokenCount {
+            total: outline.ids.len() - images.len() + image,
+            image,
+            // The first token of a row is never predicted.
+            supervised: outline
+                .trained
+                .iter()
+                .skip(1)
+                .filter(|trained| **trained)
+                .count(),
+            images,
+        })
+    }
+}
+
+/// Paths are relative to the JSONL file; where nothing is there, to the working directory.
+/// (`validate` warns of the latter.)
+fn image_path(base: &Path, path: &str) -> PathBuf {
+    let beside = base.join(path);
+    if !beside.exists() && Path::new(path).exists() {
+        PathBuf::from(path)
+    } else {
+        beside
     }
 }
