@@ -231,7 +231,7 @@ pub fn write_adapter(
 }
 
 /// `{"format":"pt"}` and the tensors in sorted order, f32.
-pub(crate) fn tensors_to_bytes(tensors: Vec<(String, Tensor<2>)>) -> Result<Vec<u8>> {
+pub fn tensors_to_bytes(tensors: Vec<(String, Tensor<2>)>) -> Result<Vec<u8>> {
     let views = tensors
         .into_iter()
         .map(|(name, tensor)| (name, F32Tensor::new(tensor)));

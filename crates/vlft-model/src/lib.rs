@@ -9,7 +9,9 @@ mod mmap;
 pub mod qwen3_vl;
 mod random;
 
-pub use adapter::{AdapterConfig, read_adapter, read_adapter_config, write_adapter};
+pub use adapter::{
+    AdapterConfig, read_adapter, read_adapter_config, tensors_to_bytes, write_adapter,
+};
 pub use checkpoint::{Checkpoint, Storage};
 pub use lora::{AdapterGradients, Adapters, Layout};
 pub use qwen3_vl::{Config, Inputs, Qwen3Vl, Stage, Targets};

@@ -1,7 +1,17 @@
 //! The trainer. Read `recipe.rs` first, top to bottom; everything else is a part of it.
 
+mod base;
+mod checkpoint;
 pub mod config;
+pub mod device;
+pub mod eval;
+pub mod lock;
 pub mod log;
+mod optim;
 pub mod order;
+pub mod recipe;
 pub mod report;
+mod run_dir;
+pub mod samples;
 pub mod schedule;
+mod step;

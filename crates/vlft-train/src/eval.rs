@@ -1,0 +1,144 @@
+//! Loss over a dataset: the mean negative log-likelihood per supervised token. `vlft eval` and the
+//! evaluation while training are this one function.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use vlft_base::{Diagnostic, Kind, Result, format};
+use vlft_model::{Adapters, Checkpoint, Config as ModelConfig, Qwen3Vl, Storage, read_adapter};
+use vlft_processor::processor::{Options as Limits, Processor};
+
+use crate::device::Device;
+use crate::lock;
+use crate::samples::{Limit, Samples};
+
+/// What `vlft eval` prints.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Evaluation {
+    pub records: u64,
+    /// Supervised tokens.
+    pub tokens: u64,
+    /// Mean negative log-likelihood per supervised token, in nats.
+    pub loss: f64,
+}
+
+impl fmt::Display for Evaluation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let records = format::count(self.records, "record");
+        let tokens = format::grouped(self.tokens);
+        write!(
+            f,
+            "{records}   {tokens} supervised tokens   loss {:.4}",
+            self.loss
+        )
+    }
+}
+
+/// Evaluates every record once, one at a time, so that the result does not depend on batching.
+pub fn evaluate(
+    model: &Qwen3Vl,
+    adapters: &Adapters,
+    samples: &Samples,
+    mut progress: impl FnMut(u64),
+) -> Result<Evaluation> {
+    let (mut sum, mut tokens) = (0.0, 0);
+    for index in 0..samples.len() {
+        let batch = samples.batch(&[index])?;
+        let nll = model.nll(&batch.inputs, &batch.targets, adapters);
+        sum += nll.iter().map(|x| f64::from(*x)).sum::<f64>();
+        tokens += nll.len() as u64;
+        progress(index as u64 + 1);
+    }
+    Ok(Evaluation {
+        records: samples.len() as u64,
+        tokens,
+        loss: sum / tokens as f64,
+    })
+}
+
+/// The arguments of `vlft eval`.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub model: PathBuf,
+    pub adapter: Option<PathBuf>,
+    pub data: PathBuf,
+    pub device: Device,
+    pub min_pixels: Option<u64>,
+    pub max_pixels: Option<u64>,
+    /// Overrides the base that the adapter was trained on.
+    pub base: Option<crate::config::Base>,
+}
+
+/// A warning, or how many records are done.
+pub enum Event {
+    Warning(Diagnostic),
+    Progress { done: u64, of: u64 },
+}
+
+/// Loads model, adapter and data, and evaluates. With an adapter, base and resize contract come
+/// from its `preprocess.lock.json`.
+pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Evaluation> {
+    let device = options.device.open()?;
+    let config = ModelConfig::from_dir(&options.model)?;
+    let locked = options
+        .adapter
+        .as_deref()
+        .map(lock::read)
+        .transpose()?
+        .flatten();
+    if let (Some(adapter), None) = (&options.adapter, &locked) {
+        observe(Event::Warning(no_lock(adapter)));
+    }
+
+    let contract = locked.as_ref().map(|lock| lock.contract.options());
+    let limits = Limits {
+        min_pixels: options
+            .min_pixels
+            .or(contract.as_ref().and_then(|c| c.min_pixels)),
+        max_pixels: options
+            .max_pixels
+            .or(contract.as_ref().and_then(|c| c.max_pixels)),
+    };
+    let processor = Processor::from_dir(&options.model, &limits)?;
+    if let Some(lock) = &locked {
+        for difference in lock.contract.differences(&processor.contract()) {
+            observe(Event::Warning(
+                Diagnostic::warning("the model is shown something else than in training")
+                    .caused_by(difference),
+            ));
+        }
+    }
+    let (samples, _) = Samples::open(&options.data, &processor, &config, Limit::NONE)?;
+
+    let checkpoint = Checkpoint::open(&options.model)?;
+    // Without an adapter the weights are as stored; with one, as it was trained on them.
+    let base = options.base.or(locked.map(|lock| lock.base));
+    let storage = base.map_or(Ok(Storage::AsStored), |base| base.storage())?;
+    let (layout, adapters) = match &options.adapter {
+        None => (None, Adapters::none()),
+        Some(dir) => {
+            let (layout, adapters) = read_adapter(dir, &config, &device)?;
+            (Some(layout), adapters)
+        }
+    };
+    let model = Qwen3Vl::load(&config, &checkpoint, layout.as_ref(), storage, &device)?;
+    let of = samples.len() as u64;
+    let evaluation = evaluate(&model, &adapters, &samples, |done| {
+        observe(Event::Progress { done, of });
+    })?;
+    if !evaluation.loss.is_finite() {
+        return Err(
+            Diagnostic::error(format!("the loss is {}", evaluation.loss))
+                .with_kind(Kind::Verdict)
+                .hint("weights or adapter hold values that are not numbers"),
+        );
+    }
+    Ok(evaluation)
+}
+
+fn no_lock(adapter: &Path) -> Diagnostic {
+    Diagnostic::warning("the adapter does not say how its images were resized")
+        .at(adapter.join(lock::LOCK_FILE))
+        .hint("the model's own limits are used; `--max-pixels` sets others")
+}

@@ -1,0 +1,221 @@
+//! A dataset as the trainer sees it: records with their line numbers, turned into samples on
+//! demand, and checked as a whole before the first step.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use vlft_base::{Diagnostic, Result, format};
+use vlft_dataset::jsonl::{self, Numbered};
+use vlft_model::{Config as ModelConfig, Inputs, Targets};
+use vlft_processor::collate::{Batch, collate};
+use vlft_processor::processor::Processor;
+use vlft_processor::sample::{IGNORED, Sample};
+
+use crate::config::TooLong;
+
+/// Records of one JSONL file, in file order.
+pub struct Samples<'a> {
+    path: PathBuf,
+    records: Vec<Numbered>,
+    processor: &'a Processor,
+}
+
+/// A record left out because of its length, when the config says so.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Dropped {
+    pub file: String,
+    pub line: u64,
+    pub id: String,
+    pub tokens: usize,
+    pub max_tokens: usize,
+}
+
+/// What a record may be at most, and what happens to a longer one.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    pub max_tokens: Option<usize>,
+    pub too_long: TooLong,
+}
+
+impl Limit {
+    pub const NONE: Self = Self {
+        max_tokens: None,
+        too_long: TooLong::Error,
+    };
+}
+
+impl<'a> Samples<'a> {
+    /// Reads the file and makes every record into a sample once, in parallel, so that whatever is
+    /// wrong with any of them is said before the first step, all at once.
+    pub fn open(
+        path: &Path,
+        processor: &'a Processor,
+        model: &ModelConfig,
+        limit: Limit,
+    ) -> Result<(Self, Vec<Dropped>)> {
+        let mut samples = Self {
+            path: path.to_path_buf(),
+            records: jsonl::load_for_training(path)?,
+            processor,
+        };
+        let checked: Vec<Result<usize>> = (0..samples.len())
+            .into_par_iter()
+            .map(|index| {
+                let sample = samples.sample(index)?;
+                samples.check(index, &sample, model)?;
+                Ok(sample.len())
+            })
+            .collect();
+        let (mut lengths, mut problems) = (Vec::new(), Vec::new());
+        for outcome in checked {
+            match outcome {
+                Ok(length) => lengths.push(length),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if let Some(problems) = Diagnostic::all(problems) {
+            return Err(problems);
+        }
+        let dropped = samples.apply(limit, &lengths)?;
+        if samples.records.is_empty() {
+            return Err(Diagnostic::error("no records to train or evaluate on").at(path));
+        }
+        Ok((samples, dropped))
+    }
+
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub fn id(&self, index: usize) -> &str {
+        &self.records[index].record.id
+    }
+
+    /// One record as the model takes it. An error names the file and the line.
+    pub fn sample(&self, index: usize) -> Result<Sample> {
+        let Numbered { line, record } = &self.records[index];
+        let base = self.path.parent().unwrap_or(Path::new(""));
+        self.processor.sample(record, base).map_err(|e| {
+            e.at_line(&self.path, *line)
+                .detail(format!("record `{}`", record.id))
+        })
+    }
+
+    /// Several records as one right-padded batch.
+    pub fn batch(&self, indices: &[usize]) -> Result<MicroBatch> {
+        let samples: Vec<Sample> = indices
+            .par_iter()
+            .map(|index| self.sample(*index))
+            .collect::<Result<_>>()?;
+        let tokens = samples.iter().map(Sample::len).sum();
+        let batch = collate(&samples, self.processor.pad_token_id());
+        let targets = targets(&batch);
+        Ok(MicroBatch {
+            inputs: inputs(batch),
+            targets,
+            tokens,
+        })
+    }
+
+    /// What would make the model compute nonsense or stop later.
+    fn check(&self, index: usize, sample: &Sample, model: &ModelConfig) -> Result<()> {
+        let at = |error: Diagnostic| {
+            let Numbered { line, record } = &self.records[index];
+            Err(error
+                .at_line(&self.path, *line)
+                .detail(format!("record `{}`", record.id)))
+        };
+        let vocabulary = model.text.vocab_size;
+        if let Some(id) = sample
+            .input_ids
+            .iter()
+            .find(|id| **id as usize >= vocabulary)
+        {
+            return at(Diagnostic::error(
+                "the tokenizer makes a token that the model does not have",
+            )
+            .expected(format!("ids below {vocabulary}"))
+            .found(format!("{id}"))
+            .hint("tokenizer.json and config.json must be of the same model"));
+        }
+        if sample.supervised() == 0 {
+            return at(Diagnostic::error("record has nothing to train on"));
+        }
+        Ok(())
+    }
+
+    /// Leaves out or refuses what is longer than the limit.
+    fn apply(&mut self, limit: Limit, lengths: &[usize]) -> Result<Vec<Dropped>> {
+        let Some(max_tokens) = limit.max_tokens else {
+            return Ok(Vec::new());
+        };
+        let too_long: Vec<Dropped> = self
+            .records
+            .iter()
+            .zip(lengths)
+            .filter(|(_, tokens)| **tokens > max_tokens)
+            .map(|(Numbered { line, record }, tokens)| Dropped {
+                file: jsonl::shown(&self.path),
+                line: *line,
+                id: record.id.clone(),
+                tokens: *tokens,
+                max_tokens,
+            })
+            .collect();
+        if limit.too_long == TooLong::Error {
+            let errors =
+                too_long.iter().map(|dropped| {
+                    Diagnostic::error("record is too long")
+                    .at_line(&self.path, dropped.line)
+                    .detail(format!("record `{}`", dropped.id))
+                    .expected(format!("at most {} tokens", format::grouped(max_tokens as u64)))
+                    .found(format::grouped(dropped.tokens as u64))
+                    .hint(
+                        "raise `data.max_tokens`, lower `data.max_pixels`, or leave such records \
+                         out with `data.too_long = \"drop\"`; nothing is ever cut",
+                    )
+                });
+            return Diagnostic::all(errors).map_or(Ok(Vec::new()), Err);
+        }
+        let mut lengths = lengths.iter();
+        self.records
+            .retain(|_| lengths.next().is_some_and(|tokens| *tokens <= max_tokens));
+        Ok(too_long)
+    }
+}
+
+/// One forward and backward pass worth of data.
+pub struct MicroBatch {
+    pub inputs: Inputs,
+    pub targets: Targets,
+    /// Real tokens, padding not counted.
+    pub tokens: usize,
+}
+
+/// The hidden state at t - 1 predicts the label at t; the first token of a row is never predicted.
+fn targets(batch: &Batch) -> Targets {
+    let supervised = batch
+        .labels
+        .iter()
+        .enumerate()
+        .filter(|(at, label)| at % batch.length > 0 && **label != IGNORED);
+    let (rows, ids) = supervised
+        .map(|(at, label)| (at as i32 - 1, *label))
+        .unzip();
+    Targets { rows, ids }
+}
+
+fn inputs(batch: Batch) -> Inputs {
+    Inputs {
+        rows: batch.rows,
+        tokens: batch.length,
+        input_ids: batch.input_ids.into_iter().map(|id| id as i32).collect(),
+        position_ids: batch.position_ids,
+        pixel_values: batch.pixel_values,
+        grid_thw: batch.grid_thw,
+    }
+}

@@ -1,0 +1,252 @@
+//! The trainer against transformers and PEFT: gradients of every adapter matrix, whole training
+//! runs step by step, and evaluation with an adapter.
+//!
+//! `tests/fixtures` at the top level holds the committed cases and their generator. Another folder
+//! of the same layout is checked with `VLFT_FIXTURES=DIR cargo test -p vlft-train --test parity`.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use burn::tensor::{Device as Flex, Tensor};
+use serde_json::Value;
+use vlft_model::{AdapterGradients, Checkpoint, Config as ModelConfig, Qwen3Vl, Storage};
+use vlft_processor::processor::{Options as Limits, Processor};
+use vlft_train::config::Config;
+use vlft_train::device::Device;
+use vlft_train::log::{Line, StepLine, read_metrics};
+use vlft_train::samples::{Limit, Samples};
+use vlft_train::{eval, recipe};
+
+fn fixtures() -> PathBuf {
+    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+    std::env::var_os("VLFT_FIXTURES").map_or(committed, PathBuf::from)
+}
+
+fn cases(kind: &str) -> (PathBuf, Vec<Value>) {
+    let root = fixtures();
+    let manifest = std::fs::read(root.join("manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let cases = manifest[kind].as_array().unwrap().clone();
+    assert!(!cases.is_empty());
+    (root, cases)
+}
+
+fn text<'a>(case: &'a Value, key: &str) -> &'a str {
+    case[key].as_str().unwrap()
+}
+
+fn limits(case: &Value) -> Limits {
+    Limits {
+        min_pixels: case["min_pixels"].as_u64(),
+        max_pixels: case["max_pixels"].as_u64(),
+    }
+}
+
+fn relative(found: f64, expected: f64) -> f64 {
+    (found - expected).abs() / expected.abs().max(1e-12)
+}
+
+#[test]
+fn every_gradient_agrees_with_peft_both_ways() {
+    let (root, cases) = cases("gradients");
+    let device = Flex::flex();
+    for case in &cases {
+        let name = text(case, "name");
+        let model_dir = root.join(text(case, "model"));
+        let config = ModelConfig::from_dir(&model_dir).unwrap();
+        let (layout, adapters) =
+            vlft_model::read_adapter(&root.join(text(case, "adapter")), &config, &device).unwrap();
+        let checkpoint = Checkpoint::open(&model_dir).unwrap();
+        let storage = Storage::AsStored;
+        let model = Qwen3Vl::load(&config, &checkpoint, Some(&layout), storage, &device).unwrap();
+        let processor = Processor::from_dir(&model_dir, &limits(case)).unwrap();
+        let (samples, _) = Samples::open(
+            &root.join(text(case, "data")),
+            &processor,
+            &config,
+            Limit::NONE,
+        )
+        .unwrap();
+        let indices: Vec<usize> = case["indices"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|i| i.as_u64().unwrap() as usize)
+            .collect();
+        let batch = samples.batch(&indices).unwrap();
+        let expected = Checkpoint::open_file(&root.join(format!("{name}.safetensors"))).unwrap();
+
+        for checkpointing in [false, true] {
+            let mut gradients = AdapterGradients::new(layout.modules.len());
+            let scale = 1.0 / batch.targets.ids.len() as f64;
+            model.nll_and_gradients(
+                &batch.inputs,
+                &batch.targets,
+                &adapters,
+                scale,
+                checkpointing,
+                &mut gradients,
+            );
+            let mut worst = 0f64;
+            for (module, pair) in layout.modules.iter().zip(gradients.pairs()) {
+                let Some(pair) = pair else {
+                    panic!("{name}: {} has no gradient", module.name)
+                };
+                for (part, found) in [("A", &pair.a), ("B", &pair.b)] {
+                    let tensor = format!("base_model.model.{}.lora_{part}.weight", module.name);
+                    let error = relative_error(found, &expected.values(&tensor).unwrap());
+                    assert!(error <= 1e-4, "{name}: {tensor} differs by {error:e}");
+                    worst = worst.max(error);
+                }
+            }
+            let modules = layout.modules.len();
+            println!("{name}: {modules} modules, by blocks {checkpointing}, worst {worst:e}");
+        }
+    }
+}
+
+/// Norm of the difference over the norm of the expected values.
+fn relative_error(found: &Tensor<2>, expected: &[f32]) -> f64 {
+    let found: Vec<f32> = found.to_data().iter::<f32>().collect();
+    assert_eq!(found.len(), expected.len());
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let difference: f64 = found.iter().zip(expected).map(|(a, b)| square(a - b)).sum();
+    let norm: f64 = expected.iter().map(|x| square(*x)).sum();
+    if norm == 0.0 {
+        difference.sqrt()
+    } else {
+        (difference / norm).sqrt()
+    }
+}
+
+#[test]
+fn every_training_run_follows_the_reference() {
+    let (root, cases) = cases("training");
+    for case in &cases {
+        for checkpointing in [true, false] {
+            follow(&root, case, checkpointing);
+        }
+    }
+}
+
+fn follow(root: &Path, case: &Value, checkpointing: bool) {
+    let name = text(case, "name");
+    let scratch = tempfile::tempdir().unwrap();
+    let config = config(root, &case["config"], checkpointing, scratch.path());
+    let run = scratch.path().join("run");
+    let summary = recipe::train(
+        &config,
+        &run,
+        recipe::Options::default(),
+        &mut |_| {},
+        &AtomicBool::new(false),
+    )
+    .unwrap();
+
+    let expected = std::fs::read_to_string(root.join(text(case, "dir")).join("log.jsonl")).unwrap();
+    let expected: Vec<Value> = expected
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let found: Vec<StepLine> = read_metrics(&run)
+        .unwrap()
+        .into_iter()
+        .filter_map(|line| match line {
+            Line::Step(step) => Some(step),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(found.len(), expected.len(), "{name}");
+    let mut worst = 0f64;
+    for (found, expected) in found.iter().zip(&expected) {
+        let step = found.step;
+        let number = |key: &str| expected[key].as_f64().unwrap();
+        let off = relative(found.loss, number("loss"));
+        assert!(off <= 1e-3, "{name}: loss of step {step} is off by {off:e}");
+        worst = worst.max(off);
+        let lr = number("lr");
+        assert!(
+            (found.lr - lr).abs() <= 1e-15,
+            "{name}: step {step} ran at {}, not {lr}",
+            found.lr
+        );
+        let targets: u64 = expected["targets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|n| n.as_u64().unwrap())
+            .sum();
+        assert_eq!(found.supervised_tokens, targets, "{name}: step {step}");
+    }
+    let norm = expected[0]["grad_norm"].as_f64().unwrap();
+    let off = relative(found[0].grad_norm, norm);
+    assert!(off <= 1e-3, "{name}: first gradient norm is off by {off:e}");
+
+    // Names and shapes of the final adapter.
+    let reference = root
+        .join(text(case, "dir"))
+        .join("adapter_model.safetensors");
+    let reference = Checkpoint::open_file(&reference).unwrap();
+    let ours = Checkpoint::open_file(&summary.adapter.join("adapter_model.safetensors")).unwrap();
+    assert_eq!(
+        ours.names().collect::<Vec<_>>(),
+        reference.names().collect::<Vec<_>>(),
+        "{name}"
+    );
+    for tensor in ours.names() {
+        assert_eq!(
+            ours.shape(tensor),
+            reference.shape(tensor),
+            "{name}: {tensor}"
+        );
+    }
+    println!(
+        "{name}: {} steps, by blocks {checkpointing}, worst loss {worst:e}, first norm {off:e}",
+        found.len()
+    );
+}
+
+/// The manifest's tables as a config file, paths made absolute.
+fn config(root: &Path, tables: &Value, checkpointing: bool, scratch: &Path) -> Config {
+    let mut tables = tables.clone();
+    for (table, key) in [("model", "path"), ("lora", "init"), ("data", "train")] {
+        let path = root.join(text(&tables[table], key)).canonicalize().unwrap();
+        tables[table][key] = path.to_str().unwrap().into();
+    }
+    tables["train"]["gradient_checkpointing"] = checkpointing.into();
+    let path = scratch.join("config.toml");
+    std::fs::write(&path, toml::to_string(&tables).unwrap()).unwrap();
+    Config::load(&path, &[]).unwrap()
+}
+
+#[test]
+fn evaluation_agrees_with_transformers_with_and_without_an_adapter() {
+    let (root, cases) = cases("evaluations");
+    for case in &cases {
+        let name = text(case, "name");
+        let Limits {
+            min_pixels,
+            max_pixels,
+        } = limits(case);
+        let options = eval::Options {
+            model: root.join(text(case, "model")),
+            adapter: case["adapter"].as_str().map(|dir| root.join(dir)),
+            data: root.join(text(case, "data")),
+            device: Device::Cpu,
+            min_pixels,
+            max_pixels,
+            base: None,
+        };
+        let found = eval::run(&options, &mut |_| {}).unwrap();
+        assert_eq!(found.records, case["records"].as_u64().unwrap(), "{name}");
+        assert_eq!(found.tokens, case["tokens"].as_u64().unwrap(), "{name}");
+        let expected = case["loss"].as_f64().unwrap();
+        let off = (found.loss - expected).abs();
+        assert!(
+            off <= 1e-5,
+            "{name}: loss {}, expected {expected}",
+            found.loss
+        );
+        println!("{name}: loss off by {off:e}");
+    }
+}
