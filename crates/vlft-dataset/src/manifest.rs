@@ -40,6 +40,8 @@ pub struct PageEntry {
     pub format: ImageFormat,
     /// SHA-256 of the image file, lower-case hex.
     pub sha256: String,
+    /// Size of the image file.
+    pub bytes: u64,
     /// Characters of the text layer that are not white space; 0 is a scan, or drawn text. Absent
     /// when the layer cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -184,7 +186,7 @@ fn parse_line(line: &str) -> Result<PageEntry> {
 #[derive(Default)]
 pub(crate) struct Found {
     pub(crate) complete: Vec<PathBuf>,
-    /// `*.partial`: of a run that is under way or was killed.
+    /// `*.journal`: of a run that is under way or was killed.
     pub(crate) journals: Vec<PathBuf>,
 }
 
@@ -200,7 +202,7 @@ pub(crate) fn manifests_in(dir: &Path) -> Result<Found> {
     for entry in entries {
         let name = entry.map_err(|e| cannot("read", dir, e))?.file_name();
         let Some(name) = name.to_str() else { continue };
-        if name.strip_suffix(".partial").is_some_and(is_manifest) {
+        if name.strip_suffix(".journal").is_some_and(is_manifest) {
             found.journals.push(dir.join(name));
         } else if is_manifest(name) {
             found.complete.push(dir.join(name));
@@ -247,12 +249,12 @@ fn unfinished(journal: &Path) -> Diagnostic {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const LINE: &str = r#"{"version":1,"document":"a/B (1).PDF","source_sha256":"00","page":2,"pages":3,"file":"a/B (1)-p002.png","width":1240,"height":1754,"dpi":150.0,"requested":{"dpi":150},"format":"png","sha256":"11","text_chars":7,"rasterizer":"pdfium 8149"}"#;
+    const LINE: &str = r#"{"version":1,"document":"a/B (1).PDF","source_sha256":"00","page":2,"pages":3,"file":"a/B (1)-p002.png","width":1240,"height":1754,"dpi":150.0,"requested":{"dpi":150},"format":"png","sha256":"11","bytes":512,"text_chars":7,"rasterizer":"pdfium 8149"}"#;
 
-    fn entry(document: &str, page: u32) -> PageEntry {
+    pub(crate) fn entry(document: &str, page: u32) -> PageEntry {
         let mut entry: PageEntry = serde_json::from_str(LINE).unwrap();
         (entry.document, entry.page) = (document.into(), page);
         entry
@@ -320,7 +322,7 @@ mod tests {
     #[test]
     fn a_killed_run_is_said_and_its_torn_line_ignored_on_resume() {
         let dir = tempfile::tempdir().unwrap();
-        let journal = dir.path().join("manifest.jsonl.partial");
+        let journal = dir.path().join("manifest.jsonl.journal");
         fs::write(&journal, format!("{LINE}\n{}", &LINE[..40])).unwrap();
         let error = Manifest::read(dir.path()).unwrap_err();
         assert!(error.message().contains("has not finished"));

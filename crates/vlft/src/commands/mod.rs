@@ -14,7 +14,13 @@
 //!    stderr says where the output is: `terminal.note("Wrote .. to `DIR`")`. An error is returned,
 //!    never printed here. `Ok(Exit::Verdict)` means: ran, and the verdict is no.
 
+mod doctor;
+#[cfg(feature = "train")]
+mod eval;
 mod exit_codes;
+mod rasterize;
+#[cfg(feature = "train")]
+mod train;
 
 use clap::{CommandFactory, Subcommand};
 use vlft_base::Result;
@@ -25,6 +31,19 @@ use crate::terminal::Terminal;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Draw the pages of PDFs: images and a manifest
+    Rasterize(rasterize::Args),
+    /// A worker of `rasterize`; it starts them itself
+    #[command(hide = true)]
+    RasterizeWorker,
+    /// Check this machine: libpdfium, memory, disk; `--fix` installs libpdfium
+    Doctor(doctor::Args),
+    /// Train a LoRA adapter; the same command resumes
+    #[cfg(feature = "train")]
+    Train(train::Args),
+    /// The loss of a model, with or without an adapter, on a data set
+    #[cfg(feature = "train")]
+    Eval(eval::Args),
     /// What the exit codes mean
     #[command(hide = true, long_about = exit_codes::explanation())]
     ExitCodes,
@@ -33,6 +52,13 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit> {
         match self {
+            Command::Rasterize(args) => rasterize::run(args, terminal),
+            Command::RasterizeWorker => rasterize::work(),
+            Command::Doctor(args) => doctor::run(args, terminal),
+            #[cfg(feature = "train")]
+            Command::Train(args) => train::run(args, terminal),
+            #[cfg(feature = "train")]
+            Command::Eval(args) => eval::run(args, terminal),
             Command::ExitCodes => exit_codes::run(terminal),
         }
     }

@@ -1,0 +1,128 @@
+//! The calls into pdfium. Runs in worker processes only.
+//!
+//! pdfium writes RGB straight into our buffer: format BGR with reversed byte order. Its gray format
+//! with the same flag ends the process (SIGTRAP, seen with builds 8125 and 8149), so gray pages are
+//! found afterwards instead (`encode::pack`).
+
+use std::path::Path;
+
+use pdfium_render::prelude::{
+    PdfBitmap, PdfBitmapFormat, PdfColor, PdfDocument, PdfPage, PdfRenderConfig, Pdfium,
+    PdfiumError, PdfiumInternalError,
+};
+
+use super::encode::{Pixels, pack};
+use super::reject::Rule;
+use super::size::pixel_size;
+use crate::manifest::Resolution;
+
+/// Why a document or a page gave nothing.
+pub(super) type Refusal = (Rule, String);
+
+/// Opens a PDF, without a password first, then with each of `passwords`.
+pub(super) fn open<'a>(
+    pdfium: &'a Pdfium,
+    path: &Path,
+    passwords: &[String],
+) -> Result<PdfDocument<'a>, Refusal> {
+    let attempts = std::iter::once(None).chain(passwords.iter().map(|p| Some(p.as_str())));
+    for password in attempts {
+        match pdfium.load_pdf_from_file(path, password) {
+            Ok(document) => return Ok(document),
+            Err(error) => match refusal(&error) {
+                // pdfium does not tell a missing password from a wrong one.
+                (Rule::Password, _) => {}
+                other => return Err(other),
+            },
+        }
+    }
+    let reason = match passwords.len() {
+        0 => "encrypted with a password".to_owned(),
+        1 => "encrypted, and the password that was given does not open it".to_owned(),
+        n => format!("encrypted, and none of the {n} passwords that were given opens it"),
+    };
+    Err((Rule::Password, reason))
+}
+
+fn refusal(error: &PdfiumError) -> Refusal {
+    let PdfiumError::PdfiumLibraryInternalError(internal) = error else {
+        return match error {
+            PdfiumError::IoError(e) => (Rule::Unreadable, e.to_string()),
+            other => (Rule::Broken, format!("pdfium says {other:?}")),
+        };
+    };
+    let (rule, reason) = match internal {
+        PdfiumInternalError::PasswordError => (Rule::Password, "encrypted with a password"),
+        PdfiumInternalError::SecurityError => {
+            (Rule::Broken, "encrypted in a way that pdfium does not know")
+        }
+        PdfiumInternalError::FormatError => (Rule::Broken, "not a PDF, or damaged beyond repair"),
+        PdfiumInternalError::FileError => (Rule::Unreadable, "the file cannot be read"),
+        PdfiumInternalError::PageError | PdfiumInternalError::Unknown => {
+            (Rule::Broken, "pdfium cannot read it and does not say why")
+        }
+    };
+    (rule, reason.to_owned())
+}
+
+/// A drawn page; its pixels live in the caller's buffer.
+pub(super) struct Drawn<'a> {
+    pub(super) pixels: Pixels<'a>,
+    pub(super) dpi: f64,
+    pub(super) text_chars: Option<u32>,
+}
+
+/// Draws page `index` (0-based) with its annotations and form fields on white.
+pub(super) fn draw<'a>(
+    document: &PdfDocument,
+    index: u32,
+    resolution: Resolution,
+    buffer: &'a mut Vec<u8>,
+) -> Result<Drawn<'a>, Refusal> {
+    let broken = |what: &str| (Rule::Page, format!("pdfium cannot {what}"));
+    let index = i32::try_from(index).map_err(|_| broken("count this far"))?;
+    let page = document
+        .pages()
+        .get(index)
+        .map_err(|_| broken("read the page"))?;
+    let points = (
+        f64::from(page.width().value),
+        f64::from(page.height().value),
+    );
+    let size = pixel_size(points, resolution).map_err(|reason| (Rule::PageShape, reason))?;
+
+    // Rows are padded to four bytes.
+    let stride = (size.width as usize * 3).next_multiple_of(4);
+    buffer.clear();
+    buffer.resize(stride * size.height as usize, 0xff);
+    let (width, height) = (size.width as i32, size.height as i32);
+    let config = PdfRenderConfig::new()
+        .set_fixed_size(width, height)
+        .set_format(PdfBitmapFormat::BGR)
+        .set_reverse_byte_order(true)
+        .set_clear_color(PdfColor::WHITE)
+        .render_form_data(true)
+        .render_annotations(true);
+    let mut bitmap = PdfBitmap::from_bytes(width, height, PdfBitmapFormat::BGR, buffer)
+        .map_err(|_| broken("make an image of this size"))?;
+    page.render_into_bitmap_with_config(&mut bitmap, &config)
+        .map_err(|_| broken("draw the page"))?;
+    drop(bitmap);
+
+    Ok(Drawn {
+        text_chars: text_chars(&page),
+        pixels: pack(buffer, size.width, size.height, stride),
+        dpi: size.dpi,
+    })
+}
+
+/// Characters of the text layer that are not white space. Text in form fields and annotations is
+/// not part of it.
+fn text_chars(page: &PdfPage<'_>) -> Option<u32> {
+    let text = page.text().ok()?.all();
+    let visible = text
+        .chars()
+        .filter(|c| !c.is_whitespace() && *c != '\0')
+        .count();
+    u32::try_from(visible).ok()
+}

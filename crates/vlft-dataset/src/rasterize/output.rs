@@ -1,0 +1,285 @@
+//! The output directory: images, `manifest.jsonl`, `rejects.jsonl`.
+//!
+//! While a run is under way its pages go to the journal `manifest.jsonl.journal`, a line each, so
+//! that a killed run loses nothing it finished. At the end the sorted manifest takes its own name
+//! and the journal goes. With `--shard 2/8` the names are `manifest.2-of-8.jsonl` and so on, so that
+//! shards may share a directory.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use vlft_base::output::{Existing, cannot, write_atomic};
+use vlft_base::{Diagnostic, Result};
+
+use super::reject::Reject;
+use super::report::Tally;
+use super::{Options, Shard};
+use crate::manifest::{
+    ImageFormat, Manifest, PageEntry, Resolution, Torn, manifests_in, read_lines,
+};
+
+pub(super) struct Output {
+    dir: PathBuf,
+    shard: Option<Shard>,
+    /// Of all runs into this directory, other shards' included; sorted.
+    known: Vec<PageEntry>,
+    /// Of this run and of earlier runs of this shard: what its manifest will hold.
+    own: Vec<PageEntry>,
+    /// `None` when only looking.
+    journal: Option<File>,
+}
+
+impl Output {
+    /// Reads what is there without changing anything.
+    pub(super) fn look(options: &Options) -> Result<Self> {
+        let dir = options.out.clone();
+        let mut output = Self {
+            shard: options.shard,
+            known: Vec::new(),
+            own: Vec::new(),
+            journal: None,
+            dir,
+        };
+        let found = manifests_in(&output.dir)?;
+        let has_manifest = !(found.complete.is_empty() && found.journals.is_empty());
+        if options.existing == Existing::Refuse && !has_manifest {
+            refuse_foreign(&output.dir)?;
+        }
+        let own_files = [output.manifest_path(), output.journal_path()];
+        for path in found.complete.iter().chain(&found.journals) {
+            // Only a journal may end in the middle of a line.
+            let torn = match found.journals.contains(path) {
+                true => Torn::Ignore,
+                false => Torn::Error,
+            };
+            let replaced = options.existing == Existing::Replace
+                && (own_files.contains(path) || options.shard.is_none());
+            let pages = match read_lines(path, torn) {
+                // A manifest that nobody can read is no reason to keep it.
+                Err(_) if replaced => Vec::new(),
+                other => other?,
+            };
+            if replaced {
+                continue;
+            }
+            check_settings(path, &pages, options.resolution, options.format)?;
+            if own_files.contains(path) {
+                output.own.extend(pages.iter().cloned());
+            }
+            output.known.extend(pages);
+        }
+        output.own = latest(std::mem::take(&mut output.own));
+        output.known = latest(std::mem::take(&mut output.known));
+        Ok(output)
+    }
+
+    /// Prepares for writing: takes the directory for this run, and with `--force` clears it of
+    /// earlier ones.
+    pub(super) fn open(options: &Options) -> Result<Self> {
+        let mut output = Self::look(options)?;
+        fs::create_dir_all(&output.dir).map_err(|e| cannot("create", &output.dir, e))?;
+        let path = output.journal_path();
+        let mut journal = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(|e| cannot("create", &path, e))?;
+        match journal.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                return Err(
+                    Diagnostic::error("another `vlft rasterize` is writing here")
+                        .at(&path)
+                        .hint(
+                            "wait for it, choose another `--out`, or split the work with `--shard`",
+                        ),
+                );
+            }
+            // Some network file systems have no locks; then people take care themselves.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        if options.existing == Existing::Replace {
+            output.clear(options.shard.is_none())?;
+            journal.set_len(0).map_err(|e| cannot("clear", &path, e))?;
+        }
+        // A torn last line must not run into the next one.
+        if ends_torn(&path)? {
+            writeln!(journal).map_err(|e| cannot("write", &path, e))?;
+        }
+        output.journal = Some(journal);
+        Ok(output)
+    }
+
+    /// Removes the images of earlier runs, then the manifests that list them: in this order, so
+    /// that nothing is left unlisted when this is interrupted.
+    fn clear(&self, all_shards: bool) -> Result<()> {
+        let found = manifests_in(&self.dir)?;
+        let journal = self.journal_path();
+        for path in found.complete.iter().chain(&found.journals) {
+            if !all_shards && ![self.manifest_path(), journal.clone()].contains(path) {
+                continue;
+            }
+            for page in read_lines(path, Torn::Ignore).unwrap_or_default() {
+                let image = self.dir.join(&page.file);
+                if is_below(&page.file) && image.is_file() {
+                    fs::remove_file(&image).map_err(|e| cannot("remove", &image, e))?;
+                }
+            }
+            if *path != journal {
+                fs::remove_file(path).map_err(|e| cannot("remove", path, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn pages(&self) -> &[PageEntry] {
+        &self.known
+    }
+
+    pub(super) fn pages_of(&self, document: &str) -> &[PageEntry] {
+        let start = self
+            .known
+            .partition_point(|p| p.document.as_str() < document);
+        let end = self
+            .known
+            .partition_point(|p| p.document.as_str() <= document);
+        &self.known[start..end]
+    }
+
+    /// Notes a page whose image is written.
+    pub(super) fn add(&mut self, entry: PageEntry) -> Result<()> {
+        let mut line = serde_json::to_string(&entry).expect("a page entry is plain data");
+        line.push('\n');
+        let journal = self.journal.as_mut().expect("opened for writing");
+        let written = journal.write_all(line.as_bytes());
+        written.map_err(|e| cannot("write", &self.journal_path(), e))?;
+        self.own.push(entry);
+        Ok(())
+    }
+
+    /// Writes the manifest and the list of rejects; returns the manifest's path.
+    pub(super) fn finish(mut self, tally: &mut Tally) -> Result<PathBuf> {
+        tally
+            .rejects
+            .sort_by(|a, b| (&a.document, a.page).cmp(&(&b.document, b.page)));
+        self.write_rejects(&tally.rejects)?;
+        let pages = latest(std::mem::take(&mut self.own));
+        let manifest = self.manifest_path();
+        Manifest::from_pages(&self.dir, pages)?.write(&manifest)?;
+        let journal = self.journal_path();
+        drop(self.journal);
+        fs::remove_file(&journal).map_err(|e| cannot("remove", &journal, e))?;
+        Ok(manifest)
+    }
+
+    fn write_rejects(&self, rejects: &[Reject]) -> Result<()> {
+        let path = self.file("rejects", "jsonl");
+        if rejects.is_empty() {
+            return match fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    Err(cannot("remove", &path, e))
+                }
+                _ => Ok(()),
+            };
+        }
+        let mut text = String::new();
+        for reject in rejects {
+            text += &serde_json::to_string(reject).expect("a reject is plain data");
+            text.push('\n');
+        }
+        write_atomic(&path, text.as_bytes())
+    }
+
+    fn manifest_path(&self) -> PathBuf {
+        self.file("manifest", "jsonl")
+    }
+
+    fn journal_path(&self) -> PathBuf {
+        self.file("manifest", "jsonl.journal")
+    }
+
+    /// `manifest.jsonl`, or of a shard `manifest.2-of-8.jsonl`.
+    fn file(&self, name: &str, extension: &str) -> PathBuf {
+        self.dir.join(match self.shard {
+            Some(Shard { index, count }) => format!("{name}.{index}-of-{count}.{extension}"),
+            None => format!("{name}.{extension}"),
+        })
+    }
+}
+
+/// Sorted, and of several entries for one page the last.
+fn latest(mut pages: Vec<PageEntry>) -> Vec<PageEntry> {
+    pages.reverse();
+    let mut seen = BTreeSet::new();
+    pages.retain(|p| seen.insert((p.document.clone(), p.page)));
+    pages.sort_by(|a, b| (&a.document, a.page).cmp(&(&b.document, b.page)));
+    pages
+}
+
+/// A directory that is not ours stays as it is.
+fn refuse_foreign(dir: &Path) -> Result<()> {
+    let mut entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(cannot("use", dir, e)),
+    };
+    match entries.next() {
+        None => Ok(()),
+        Some(_) => Err(
+            Diagnostic::error("the output directory holds something else")
+                .at(dir)
+                .expected("no directory, an empty one, or one that `vlft rasterize` wrote")
+                .hint("choose another `--out`, or pass `--force` to write into this one"),
+        ),
+    }
+}
+
+/// Pages of two resolutions in one data set are a mistake that nothing else would show.
+fn check_settings(
+    path: &Path,
+    pages: &[PageEntry],
+    resolution: Resolution,
+    format: ImageFormat,
+) -> Result<()> {
+    let differs = |p: &&PageEntry| p.requested != resolution || p.format != format;
+    let Some(page) = pages.iter().find(differs) else {
+        return Ok(());
+    };
+    Err(
+        Diagnostic::error("the output directory has pages made with other settings")
+            .at(path)
+            .expected(describe(resolution, format))
+            .found(describe(page.requested, page.format))
+            .hint("pass `--force` to start over, or choose another `--out`"),
+    )
+}
+
+fn describe(resolution: Resolution, format: ImageFormat) -> String {
+    let format = match format {
+        ImageFormat::Png => "png",
+        ImageFormat::Jpeg => "jpeg",
+        ImageFormat::Webp => "webp",
+    };
+    match resolution {
+        Resolution::Dpi(dpi) => format!("`--dpi {dpi} --format {format}`"),
+        Resolution::MaxPixels(pixels) => format!("`--max-pixels {pixels} --format {format}`"),
+    }
+}
+
+/// A manifest is data: it must not make us remove a file elsewhere.
+fn is_below(file: &str) -> bool {
+    use std::path::Component::Normal;
+    Path::new(file)
+        .components()
+        .all(|part| matches!(part, Normal(_)))
+}
+
+fn ends_torn(path: &Path) -> Result<bool> {
+    let bytes = fs::read(path).map_err(|e| cannot("read", path, e))?;
+    Ok(bytes.last().is_some_and(|&byte| byte != b'\n'))
+}

@@ -1,0 +1,180 @@
+//! What a run did. The counts reconcile: documents found = rasterized + unchanged + rejected.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+use vlft_base::Diagnostic;
+use vlft_base::format::{count, grouped};
+
+use super::Options;
+use super::pool::Finished;
+use super::reject::Reject;
+
+/// So many rejects are shown; all of them are in `rejects.jsonl`.
+const SHOWN: usize = 20;
+
+/// Counts while a run is under way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) documents: Documents,
+    pub(super) pages: Pages,
+    pub(super) other_files: u64,
+    pub(super) rejects: Vec<Reject>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Documents {
+    pub found: u64,
+    /// With at least one new page.
+    pub rasterized: u64,
+    /// Nothing to do: their pages are there.
+    pub unchanged: u64,
+    /// Without a single page.
+    pub rejected: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pages {
+    pub written: u64,
+    /// From earlier runs.
+    pub kept: u64,
+    /// Single pages that failed, in documents that could be opened.
+    pub rejected: u64,
+}
+
+impl Tally {
+    pub(super) fn finish(&mut self, finished: Finished) {
+        self.pages.kept += finished.kept;
+        match (finished.written, finished.kept) {
+            (0, 0) => self.documents.rejected += 1,
+            (0, _) => self.documents.unchanged += 1,
+            _ => self.documents.rasterized += 1,
+        }
+        self.rejects.extend(finished.reject);
+    }
+}
+
+/// The result of [`super::rasterize`].
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub documents: Documents,
+    pub pages: Pages,
+    /// Files below the input directories that are not PDFs.
+    pub other_files: u64,
+    pub out: PathBuf,
+    pub manifest: PathBuf,
+    pub seconds: f64,
+    /// Sorted by document and page.
+    pub rejects: Vec<Reject>,
+}
+
+impl Report {
+    pub(super) fn new(options: &Options, tally: Tally, manifest: PathBuf, time: Duration) -> Self {
+        Self {
+            documents: tally.documents,
+            pages: tally.pages,
+            other_files: tally.other_files,
+            rejects: tally.rejects,
+            out: options.out.clone(),
+            manifest,
+            seconds: (time.as_secs_f64() * 1000.0).round() / 1000.0,
+        }
+    }
+
+    /// What went wrong, as one message; `None` when nothing did.
+    pub fn problem(&self) -> Option<Diagnostic> {
+        let first = self.rejects.first()?;
+        let whole = self.rejects.iter().filter(|r| r.page.is_none()).count() as u64;
+        let pages = self.rejects.len() as u64 - whole;
+        let documents = || format!("{whole} of {}", count(self.documents.found, "document"));
+        let message = match (whole, pages) {
+            (0, pages) => format!("{} could not be rasterized", count(pages, "page")),
+            (_, 0) => format!("{} could not be rasterized", documents()),
+            (_, pages) => format!(
+                "{} and {} of others could not be rasterized",
+                documents(),
+                count(pages, "page")
+            ),
+        };
+        let mut problem = Diagnostic::error(message);
+        for reject in self.rejects.iter().take(SHOWN) {
+            problem = problem.at(reject.path()).detail(reject.to_string());
+        }
+        if self.rejects.len() > SHOWN {
+            let more = count((self.rejects.len() - SHOWN) as u64, "more");
+            let list = self.manifest.with_file_name(
+                self.manifest
+                    .file_name()
+                    .map(|name| name.to_string_lossy().replacen("manifest", "rejects", 1))
+                    .unwrap_or_default(),
+            );
+            problem = problem
+                .at(list)
+                .detail(format!("and {}", more.trim_end_matches('s')));
+        }
+        Some(problem.hint(first.rule.hint()))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (documents, pages) = (&self.documents, &self.pages);
+        writeln!(
+            f,
+            "documents  {} found: {} rasterized, {} unchanged, {} rejected",
+            grouped(documents.found),
+            grouped(documents.rasterized),
+            grouped(documents.unchanged),
+            grouped(documents.rejected)
+        )?;
+        writeln!(
+            f,
+            "pages      {} written, {} kept, {} rejected",
+            grouped(pages.written),
+            grouped(pages.kept),
+            grouped(pages.rejected)
+        )?;
+        if pages.written > 0 && self.seconds > 0.0 {
+            let rate = pages.written as f64 / self.seconds;
+            writeln!(f, "time       {:.1} s, {rate:.1} pages/s", self.seconds)?;
+        }
+        Ok(())
+    }
+}
+
+/// The result of [`super::plan`].
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    pub documents: Vec<PlannedDocument>,
+    pub rejects: Vec<Reject>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedDocument {
+    pub document: String,
+    /// `2019/0117-p*.png`.
+    pub files: String,
+    pub pages_present: usize,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for document in &self.documents {
+            write!(f, "{} -> {}", document.document, document.files)?;
+            match document.pages_present {
+                0 => writeln!(f)?,
+                n => writeln!(f, " ({} there already)", count(n as u64, "page"))?,
+            }
+        }
+        for reject in &self.rejects {
+            writeln!(f, "{}: {reject}", reject.document)?;
+        }
+        writeln!(
+            f,
+            "{}; nothing was written",
+            count(self.documents.len() as u64, "document")
+        )
+    }
+}

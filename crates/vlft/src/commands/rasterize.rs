@@ -1,0 +1,174 @@
+//! `vlft rasterize`: PDFs to page images and a manifest.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ArgAction;
+use vlft_base::format::count;
+use vlft_base::output::Existing;
+use vlft_base::{Diagnostic, Result};
+use vlft_dataset::manifest::{ImageFormat, Resolution};
+use vlft_dataset::rasterize::{self, Options, Report, Shard, WorkerProgram};
+
+use crate::exit::Exit;
+use crate::terminal::Terminal;
+
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  vlft rasterize scans/ --out data/pages
+  vlft rasterize scans/ extra.pdf --out data/pages --dpi 200 --format jpeg
+  vlft rasterize scans/ --out data/pages --max-pixels 1310720 --password-file passwords.txt
+  vlft rasterize scans/ --out data/pages --shard 2/8      # one of eight machines
+
+The same command again does only what is missing. Documents and pages that fail are listed in \
+`rejects.jsonl` beside the manifest and make the exit code 1; everything else is written all the \
+same.")]
+pub(crate) struct Args {
+    /// PDF files, and directories to search for them
+    #[arg(required = true, value_name = "PDF_OR_DIR")]
+    inputs: Vec<PathBuf>,
+
+    /// Directory for the images, `manifest.jsonl` and `rejects.jsonl`
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Resolution in dots per inch
+    #[arg(long, value_name = "N", default_value_t = 150, conflicts_with = "max_pixels",
+          value_parser = clap::value_parser!(u32).range(10..=1200))]
+    dpi: u32,
+
+    /// At most this many pixels a page (and at most 200 dpi), instead of `--dpi`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1024..))]
+    max_pixels: Option<u64>,
+
+    /// Of the images: `png`, `jpeg` or `webp` (lossless); or of the report, as for every command
+    // The id and the type are those of the global option; see `cli.rs`.
+    #[arg(long, value_name = "FORMAT", action = ArgAction::Append,
+          value_parser = ["png", "jpeg", "webp", "text", "json"])]
+    format: Vec<String>,
+
+    /// Worker processes [default: one per CPU core]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+
+    /// Do only part I of N; every document is in exactly one
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+
+    /// Passwords, one per line; each is tried on documents that ask for one
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+
+    /// Time for opening a document, and for each page
+    #[arg(long, value_name = "N", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    timeout_secs: u64,
+
+    /// Memory that one worker may take (on Linux)
+    #[arg(long, value_name = "N", default_value_t = 2048,
+          value_parser = clap::value_parser!(u64).range(256..))]
+    worker_memory_mib: u64,
+
+    /// The libpdfium to use, instead of looking for one
+    #[arg(long, value_name = "PATH")]
+    pdfium: Option<PathBuf>,
+
+    /// Start over: remove the images and manifests of earlier runs in `--out`
+    #[arg(long)]
+    force: bool,
+
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
+    let dry_run = args.dry_run;
+    let options = options(args)?;
+    if dry_run {
+        let plan = rasterize::plan(&options)?;
+        terminal.report(&plan);
+        return Ok(verdict(plan.rejects.is_empty()));
+    }
+    let bar = terminal.progress("Rasterizing", "documents", 0);
+    let report = rasterize::rasterize(&options, &|progress| {
+        bar.set_total(progress.documents);
+        bar.set(progress.documents_done);
+    })?;
+    drop(bar);
+    terminal.report(&report);
+    if let Some(problem) = report.problem() {
+        terminal.diagnostic(&problem);
+    }
+    terminal.note(wrote(&report));
+    Ok(verdict(report.rejects.is_empty()))
+}
+
+fn verdict(good: bool) -> Exit {
+    match good {
+        true => Exit::Done,
+        false => Exit::Verdict,
+    }
+}
+
+fn wrote(report: &Report) -> String {
+    format!(
+        "Wrote {} of {} to `{}` (manifest `{}`)",
+        count(report.pages.written, "page"),
+        count(report.documents.rasterized, "document"),
+        report.out.display(),
+        report.manifest.display()
+    )
+}
+
+fn options(args: Args) -> Result<Options> {
+    let image = |name: &String| match name.as_str() {
+        "png" => Some(ImageFormat::Png),
+        "jpeg" => Some(ImageFormat::Jpeg),
+        "webp" => Some(ImageFormat::Webp),
+        _ => None,
+    };
+    let passwords = match &args.password_file {
+        Some(path) => rasterize::read_passwords(path)?,
+        None => Vec::new(),
+    };
+    let program = std::env::current_exe()
+        .map_err(|e| Diagnostic::error("cannot find this program itself").caused_by(e))?;
+    Ok(Options {
+        inputs: args.inputs,
+        out: args.out,
+        resolution: match args.max_pixels {
+            Some(pixels) => Resolution::MaxPixels(pixels),
+            None => Resolution::Dpi(args.dpi),
+        },
+        format: args
+            .format
+            .iter()
+            .filter_map(image)
+            .next_back()
+            .unwrap_or(ImageFormat::Png),
+        jobs: args.jobs,
+        shard: args.shard,
+        passwords,
+        pdfium: args.pdfium,
+        timeout: Duration::from_secs(args.timeout_secs),
+        worker_memory_bytes: args.worker_memory_mib << 20,
+        existing: match args.force {
+            true => Existing::Replace,
+            false => Existing::Refuse,
+        },
+        worker: WorkerProgram {
+            program,
+            args: vec!["rasterize-worker".into()],
+        },
+    })
+}
+
+/// The hidden command as which `rasterize` starts this program again.
+pub(crate) fn work() -> Result<Exit> {
+    let (from_parent, to_parent) = crate::terminal::pipe();
+    rasterize::serve(from_parent, to_parent)?;
+    Ok(Exit::Done)
+}
