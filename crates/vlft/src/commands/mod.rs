@@ -15,12 +15,8 @@
 //!    never printed here. `Ok(Exit::Verdict)` means: ran, and the verdict is no.
 
 mod doctor;
-#[cfg(feature = "train")]
-mod eval;
 mod exit_codes;
 mod rasterize;
-#[cfg(feature = "train")]
-mod train;
 
 use clap::{CommandFactory, Subcommand};
 use vlft_base::Result;
@@ -38,12 +34,6 @@ pub(crate) enum Command {
     RasterizeWorker,
     /// Check this machine: libpdfium, memory, disk; `--fix` installs libpdfium
     Doctor(doctor::Args),
-    /// Train a LoRA adapter; the same command resumes
-    #[cfg(feature = "train")]
-    Train(train::Args),
-    /// The loss of a model, with or without an adapter, on a data set
-    #[cfg(feature = "train")]
-    Eval(eval::Args),
     /// What the exit codes mean
     #[command(hide = true, long_about = exit_codes::explanation())]
     ExitCodes,
@@ -55,10 +45,6 @@ impl Command {
             Command::Rasterize(args) => rasterize::run(args, terminal),
             Command::RasterizeWorker => rasterize::work(),
             Command::Doctor(args) => doctor::run(args, terminal),
-            #[cfg(feature = "train")]
-            Command::Train(args) => train::run(args, terminal),
-            #[cfg(feature = "train")]
-            Command::Eval(args) => eval::run(args, terminal),
             Command::ExitCodes => exit_codes::run(terminal),
         }
     }
