@@ -1,11 +1,12 @@
-//! Writes what the generator makes into the checkout: the documents of `examples/bill-of-lading`.
+//! Writes what the generator makes into the checkout: `examples/bill-of-lading`, and the smallest
+//! dataset, `examples/example.jsonl`.
 //!
 //!     cargo run -p vlft-example --example write_example
 
 use std::path::Path;
 
 use vlft_base::output::Existing;
-use vlft_example::documents::{Options, generate};
+use vlft_example::documents::{Options, generate, write_smallest};
 
 fn main() -> vlft_base::Result<()> {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
@@ -14,5 +15,5 @@ fn main() -> vlft_base::Result<()> {
         ..Options::default()
     };
     generate(&options, &examples.join("bill-of-lading"))?;
-    Ok(())
+    write_smallest(&examples)
 }

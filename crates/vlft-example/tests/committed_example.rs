@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use vlft_base::output::Existing;
-use vlft_example::documents::{Options, generate};
+use vlft_example::documents::{Options, PROMPT, generate, write_smallest};
 
 fn committed() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/bill-of-lading")
@@ -51,6 +51,27 @@ fn generating_again_gives_the_committed_bytes() {
         (14..=18).contains(&summary.scanned),
         "about a third is scanned"
     );
+}
+
+#[test]
+fn the_smallest_dataset_is_the_committed_one() {
+    let scratch = tempfile::tempdir().unwrap();
+    write_smallest(scratch.path()).unwrap();
+    let examples = committed().join("..");
+    for (name, bytes) in files(scratch.path()) {
+        assert!(
+            fs::read(examples.join(&name)).unwrap() == bytes,
+            "{name} differs"
+        );
+    }
+}
+
+#[test]
+fn the_mapping_asks_the_same_question() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/bill-of-lading.mapping.toml");
+    let mapping: toml::Table = fs::read_to_string(path).unwrap().parse().unwrap();
+    assert_eq!(mapping["prompt"]["user"].as_str(), Some(PROMPT));
 }
 
 #[test]

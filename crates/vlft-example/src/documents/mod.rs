@@ -8,6 +8,7 @@ mod file_names;
 mod labels;
 mod layout;
 mod plan;
+mod smallest;
 mod vocabulary;
 
 use std::fmt;
@@ -17,6 +18,8 @@ use std::path::Path;
 use serde::Serialize;
 use vlft_base::Result;
 use vlft_base::output::{Existing, PartialDir, cannot};
+
+pub use smallest::{PROMPT, write_smallest};
 
 use self::bill::Bill;
 use self::file_names::{FileName, Names};
