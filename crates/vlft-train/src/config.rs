@@ -9,6 +9,7 @@ mod source;
 mod write;
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use vlft_base::{Diagnostic, Result};
@@ -185,28 +186,19 @@ impl Config {
 
     /// Refuses what a config may say but this version cannot do yet.
     pub fn unsupported(&self) -> Result<()> {
-        let not_yet = |what: &str, hint: &str| {
-            Diagnostic::error(format!("{what} is not possible in this version yet"))
-                .hint(hint.to_owned())
-        };
         let mut problems = Vec::new();
         if self.model.base == Base::Nf4 {
-            problems.push(not_yet(
-                "`model.base = \"nf4\"` (QLoRA)",
-                "`--set model.base=bf16` trains LoRA on 16-bit weights",
-            ));
+            problems.push(
+                not_yet("`model.base = \"nf4\"` (QLoRA)")
+                    .hint("`--set model.base=bf16` trains LoRA on 16-bit weights"),
+            );
         }
-        if self.model.compute == Some(Compute::Bf16) {
-            problems.push(not_yet(
-                "`model.compute = \"bf16\"` (it needs a GPU)",
-                "`--set model.compute=f32`, or leave the key out",
-            ));
+        if let Some(compute) = self.model.compute {
+            let hint = "`--set model.compute=f32`, or leave the key out";
+            problems.extend(compute.check().err().map(|error| error.hint(hint)));
         }
         if self.lora.dropout > 0.0 {
-            problems.push(not_yet(
-                "`lora.dropout` above 0",
-                "`--set lora.dropout=0.0`",
-            ));
+            problems.push(not_yet("`lora.dropout` above 0").hint("`--set lora.dropout=0.0`"));
         }
         Diagnostic::all(problems).map_or(Ok(()), Err)
     }
@@ -245,6 +237,21 @@ impl Config {
             let wrong = Diagnostic::error("nothing would be trained: `lora.targets` is empty")
                 .hint("name at least one target, or set `lora.vision = true`");
             reader.section("lora").problem("targets", wrong);
+        }
+    }
+}
+
+/// What a config may say, and a later version will do.
+fn not_yet(what: &str) -> Diagnostic {
+    Diagnostic::error(format!("{what} is not possible in this version yet"))
+}
+
+impl Compute {
+    /// Refuses what this version cannot compute in.
+    pub(crate) fn check(self) -> Result<()> {
+        match self {
+            Self::F32 => Ok(()),
+            Self::Bf16 => Err(not_yet("computing in bf16 (it needs a GPU)")),
         }
     }
 }
@@ -448,6 +455,20 @@ impl Choice for Base {
 }
 impl Choice for Compute {
     const ALL: &[(&str, Self)] = &[("bf16", Compute::Bf16), ("f32", Compute::F32)];
+}
+impl FromStr for Base {
+    type Err = Diagnostic;
+
+    fn from_str(name: &str) -> Result<Self> {
+        reader::named(name)
+    }
+}
+impl FromStr for Compute {
+    type Err = Diagnostic;
+
+    fn from_str(name: &str) -> Result<Self> {
+        reader::named(name)
+    }
 }
 impl Choice for TooLong {
     const ALL: &[(&str, Self)] = &[("error", TooLong::Error), ("drop", TooLong::Drop)];

@@ -68,6 +68,8 @@ pub struct Options {
     pub max_pixels: Option<u64>,
     /// Overrides the base that the adapter was trained on.
     pub base: Option<crate::config::Base>,
+    /// None: f32 on the CPU.
+    pub compute: Option<crate::config::Compute>,
 }
 
 /// A warning, or how many records are done.
@@ -80,6 +82,7 @@ pub enum Event {
 /// from its `preprocess.lock.json`.
 pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Evaluation> {
     let device = options.device.open()?;
+    options.compute.map_or(Ok(()), |compute| compute.check())?;
     let config = ModelConfig::from_dir(&options.model)?;
     let locked = options
         .adapter

@@ -5,7 +5,7 @@ mod metrics;
 mod progress;
 
 pub use metrics::{EvalLine, Line, MetricsLog, Resumed, StepLine, SummaryLine, read_metrics};
-pub use progress::{Pace, ProgressLine, resident_bytes};
+pub use progress::{Cadence, Pace, ProgressLine, resident_bytes};
 
 /// The name of the metrics file inside a run directory.
 pub const METRICS_FILE: &str = "metrics.jsonl";

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use vlft_base::format::grouped;
-use vlft_base::{Diagnostic, did_you_mean, one_of};
+use vlft_base::{Diagnostic, Result, did_you_mean, one_of};
 
 use super::source::{Kind, Origin, Source, Value};
 
@@ -477,6 +477,17 @@ impl Section<'_> {
     fn note(&mut self, origin: &Origin, problem: Diagnostic) {
         let placed = self.reader.source.place(problem, origin);
         self.reader.problems.push((origin.clone(), placed));
+    }
+}
+
+/// A choice by its name, outside of a file.
+pub(super) fn named<C: Choice>(name: &str) -> Result<C> {
+    match C::ALL.iter().find(|(known, _)| *known == name) {
+        Some((_, choice)) => Ok(*choice),
+        None => {
+            Err(Diagnostic::error(format!("unknown name `{name}`"))
+                .expected(one_of(names_of::<C>())))
+        }
     }
 }
 

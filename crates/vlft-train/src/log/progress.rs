@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vlft_base::format::{bytes, clock, grouped};
 
@@ -97,6 +97,31 @@ impl fmt::Display for ProgressLine {
     }
 }
 
+/// Which progress lines a person is shown: the first, every tenth, what evaluated or saved, the
+/// last, and in any case one now and then, so that slow steps do not look like a standstill.
+#[derive(Debug, Default)]
+pub struct Cadence {
+    last: Option<Instant>,
+}
+
+impl Cadence {
+    pub fn is_due(&mut self, line: &ProgressLine) -> bool {
+        const EVERY_STEPS: u64 = 10;
+        const AT_LEAST_EVERY: Duration = Duration::from_secs(15);
+        let due = self
+            .last
+            .is_none_or(|last| last.elapsed() >= AT_LEAST_EVERY)
+            || line.step.is_multiple_of(EVERY_STEPS)
+            || line.step == line.total_steps
+            || line.eval.is_some()
+            || line.saved.is_some();
+        if due {
+            self.last = Some(Instant::now());
+        }
+        due
+    }
+}
+
 fn scientific(number: f64) -> String {
     if number == 0.0 {
         "0".to_owned()
@@ -185,6 +210,23 @@ mod tests {
                 assert_eq!(line.tokens_per_second, 50.0);
             }
         }
+    }
+
+    #[test]
+    fn a_person_sees_the_first_every_tenth_and_the_special_lines() {
+        let mut cadence = Cadence::default();
+        let shown: Vec<u64> = (1..=33)
+            .filter(|step| {
+                let saved = (*step == 25).then_some(*step);
+                cadence.is_due(&ProgressLine {
+                    step: *step,
+                    total_steps: 33,
+                    saved,
+                    ..line()
+                })
+            })
+            .collect();
+        assert_eq!(shown, [1, 10, 20, 25, 30, 33]);
     }
 
     #[test]
