@@ -82,6 +82,14 @@ fn load_with(
             record,
         });
     }
+    match as_error(problems, path) {
+        Some(error) => Err(error),
+        None => Ok(records),
+    }
+}
+
+/// The errors among the problems as one value; `None` when there is none.
+pub(crate) fn as_error(problems: Vec<Problem>, path: &Path) -> Option<Diagnostic> {
     let errors: Vec<Diagnostic> = problems
         .into_iter()
         .filter(Problem::is_error)
@@ -91,12 +99,9 @@ fn load_with(
     let more = (hidden > 0).then(|| {
         Diagnostic::error(format!("{hidden} more problems in the same file"))
             .at(path)
-            .hint(format!("`vlft validate {file}` lists all of them"))
+            .hint(format!("`vlft validate {}` lists all of them", shown(path)))
     });
-    match Diagnostic::all(errors.into_iter().take(MAX_REPORTED).chain(more)) {
-        Some(error) => Err(error),
-        None => Ok(records),
-    }
+    Diagnostic::all(errors.into_iter().take(MAX_REPORTED).chain(more))
 }
 
 pub(crate) fn duplicate_id(id: &str, first: u64, file: &str, line: u64, text: &str) -> Problem {

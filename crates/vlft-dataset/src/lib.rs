@@ -1,14 +1,21 @@
 //! The dataset toolkit: from PDFs and label zips to multimodal chat JSONL. Files and text only; no
 //! tensor library is ever seen here.
 
+pub mod build;
 pub mod doctor;
 mod file_names;
+mod ids;
+pub mod image_path;
 pub mod json;
 pub mod jsonl;
 pub mod manifest;
+mod page_facts;
 pub mod pdfium;
 pub mod problem;
 pub mod rasterize;
 pub mod record;
+pub mod split;
+pub mod stats;
 pub mod structure;
 pub mod token_counter;
+pub mod validate;

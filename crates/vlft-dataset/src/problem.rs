@@ -42,6 +42,7 @@ pub enum Rule {
     PathEmpty,
     PathBackslash,
     PathAbsolute,
+    PathUrl,
     PathOutside,
     ImageElsewhere,
     ImageMissing,
@@ -89,7 +90,8 @@ pub const RULES: &[(Rule, &str, Severity, &str)] = &[
     (Rule::PathEmpty, "path-empty", Error, "an image path is empty"),
     (Rule::PathBackslash, "path-backslash", Error, "an image path with `\\`; paths use `/` on every system"),
     (Rule::PathAbsolute, "path-absolute", Error, "an absolute image path, which holds on one machine only"),
-    (Rule::PathOutside, "path-outside", Warning, "an image outside the folder of the JSONL file: they must be moved together"),
+    (Rule::PathUrl, "path-url", Error, "an image given as a URL; images are files"),
+    (Rule::PathOutside, "path-outside", Warning, "an image outside the folder above the JSONL file: they must be moved together"),
     (Rule::ImageElsewhere, "image-elsewhere", Warning, "an image found only relative to the working directory"),
     (Rule::ImageMissing, "image-missing", Error, "an image that is not there"),
     (Rule::ImageUnreadable, "image-unreadable", Error, "an image that cannot be decoded to its last row"),
@@ -180,6 +182,9 @@ pub struct Problem {
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// As text the hint is shown once per rule; a thousand times would hide the problems.
+    #[serde(skip)]
+    pub shows_hint: bool,
 }
 
 impl Problem {
@@ -194,6 +199,7 @@ impl Problem {
             id: None,
             message: message.into(),
             hint: None,
+            shows_hint: false,
         }
     }
 
@@ -219,6 +225,12 @@ impl Problem {
         self
     }
 
+    /// Names the record.
+    pub fn of_record(mut self, id: &str) -> Self {
+        self.id = Some(id.to_owned());
+        self
+    }
+
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
@@ -234,7 +246,11 @@ impl fmt::Display for Problem {
             Error => "error",
             Warning => "warning",
         };
-        write!(f, ": {severity}[{}]: {}", self.rule.id(), self.message)
+        write!(f, ": {severity}[{}]: {}", self.rule.id(), self.message)?;
+        match &self.hint {
+            Some(hint) if self.shows_hint => write!(f, "\n  hint: {hint}"),
+            _ => Ok(()),
+        }
     }
 }
 

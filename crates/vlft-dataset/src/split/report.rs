@@ -1,0 +1,102 @@
+//! What `split` says in the end.
+
+use std::fmt;
+
+use serde::Serialize;
+use vlft_base::format::{count, grouped};
+
+use super::groups::COMMON;
+
+/// The result. The records of all sides are all records.
+#[derive(Clone, Debug, Serialize)]
+pub struct SplitReport {
+    pub file: String,
+    pub by: String,
+    pub seed: u64,
+    pub records: u64,
+    pub documents: u64,
+    pub sides: Vec<Side>,
+    /// Records without the grouping key; each is a document of its own.
+    pub without_key: u64,
+    /// Documents that stay with another one because they come from the same file..
+    pub joined_by_source: u64,
+    /// .. or show the same page.
+    pub joined_by_image: u64,
+    /// Pages of so many documents that they tie nothing together; one image of each.
+    pub common_images: Vec<String>,
+    /// Groups that went where their hash does not send them, so that no side is empty.
+    pub moved_to_fill: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Side {
+    pub name: &'static str,
+    pub file: String,
+    pub records: u64,
+    pub documents: u64,
+    /// The share that was asked for.
+    pub asked: f64,
+}
+
+impl fmt::Display for SplitReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, side) in self.sides.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            let share = 100.0 * side.records as f64 / self.records as f64;
+            write!(
+                f,
+                "{:<6} {:>9} {:<8} {:>9} {:<10} {share:>5.1} % (asked {:.1} %)",
+                side.name,
+                grouped(side.records),
+                if side.records == 1 {
+                    "record"
+                } else {
+                    "records"
+                },
+                grouped(side.documents),
+                if side.documents == 1 {
+                    "document"
+                } else {
+                    "documents"
+                },
+                100.0 * side.asked
+            )?;
+        }
+        let ties = [
+            (self.joined_by_source, "the same source file"),
+            (self.joined_by_image, "a page in common"),
+        ];
+        for (joined, why) in ties.iter().filter(|(joined, _)| *joined > 0) {
+            write!(
+                f,
+                "\n{} kept with another: {why}",
+                count(*joined, "document")
+            )?;
+        }
+        if let Some(example) = self.common_images.first() {
+            write!(
+                f,
+                "\n{} in more than {COMMON} documents tie nothing together, such as `{example}`",
+                count(self.common_images.len() as u64, "page")
+            )?;
+        }
+        if self.without_key > 0 {
+            let records = count(self.without_key, "record");
+            write!(
+                f,
+                "\n{records} without `meta.{}`: each is a document of its own",
+                self.by
+            )?;
+        }
+        if self.moved_to_fill > 0 {
+            let groups = count(self.moved_to_fill, "document");
+            write!(
+                f,
+                "\n{groups} moved so that no side is empty; more documents would not need it"
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! `--fix-out`: the records that are valid, and those that can be made so without guessing: `\` in
+//! image paths, a markdown fence around an answer, a byte order mark, empty lines. Image paths are
+//! rewritten for the new file's directory. What is left out is counted; its problems were told.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use vlft_base::Result;
+use vlft_base::output::cannot;
+
+use super::target::unfenced;
+use super::{Checked, Checker, Options, ReadLine};
+use crate::image_path::{Rebase, base_of, find, slashed};
+use crate::jsonl::{Writer, shown};
+use crate::problem::Rule;
+use crate::record::{Part, Record, Role};
+
+/// What became of the records: written + left out = records.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Fixed {
+    pub out: String,
+    pub written: u64,
+    pub left_out: u64,
+    /// Records (or lines) that were mended, by rule.
+    pub mended: BTreeMap<Rule, u64>,
+}
+
+pub(crate) struct Fixer {
+    writer: Writer,
+    rebase: Rebase,
+    base: PathBuf,
+    fixed: Fixed,
+}
+
+impl Fixer {
+    pub(crate) fn create(options: &Options) -> Result<Option<Self>> {
+        let Some(out) = &options.fix_out else {
+            return Ok(None);
+        };
+        let writer = Writer::create(out, options.existing)?;
+        let base = base_of(&options.file).to_path_buf();
+        std::fs::metadata(&options.file).map_err(|e| cannot("open", &options.file, e))?;
+        Ok(Some(Self {
+            writer,
+            rebase: Rebase::new(&base, base_of(out))?,
+            base,
+            fixed: Fixed {
+                out: shown(out),
+                ..Fixed::default()
+            },
+        }))
+    }
+
+    pub(crate) fn line(
+        &mut self,
+        line: &ReadLine,
+        checked: &Checked,
+        checker: &Checker<'_>,
+    ) -> Result<()> {
+        if checked.is_empty_line {
+            self.mended(Rule::EmptyLine);
+            return Ok(());
+        }
+        if line.as_ref().is_ok_and(|line| line.had_byte_order_mark) {
+            self.mended(Rule::ByteOrderMark);
+        }
+        match self.mend(checked, checker) {
+            Some(mut record) => {
+                self.rebase.record(&mut record);
+                self.fixed.written += 1;
+                self.writer.write(&record)
+            }
+            None => {
+                self.fixed.left_out += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// The record as it may be written, or `None`.
+    fn mend(&mut self, checked: &Checked, checker: &Checker<'_>) -> Option<Record> {
+        let record = checked.record.as_ref()?;
+        let elsewhere = checked
+            .problems
+            .iter()
+            .any(|p| p.rule == Rule::ImageElsewhere);
+        let faults: Vec<Rule> = checked
+            .problems
+            .iter()
+            .filter(|p| p.is_error())
+            .map(|p| p.rule)
+            .collect();
+        let mut mended = record.clone();
+        if !faults.is_empty() {
+            if !faults
+                .iter()
+                .all(|rule| matches!(rule, Rule::PathBackslash | Rule::TargetFence))
+            {
+                return None;
+            }
+            self.mend_parts(&mut mended);
+            // What stood behind the fence may be wrong in its own way.
+            let (findings, _) = checker.record(&mended);
+            if findings
+                .iter()
+                .any(|f| f.rule.severity() == vlft_base::Severity::Error)
+            {
+                return None;
+            }
+        }
+        for rule in [Rule::PathBackslash, Rule::TargetFence] {
+            if faults.contains(&rule) {
+                self.mended(rule);
+            }
+        }
+        if elsewhere {
+            self.mended(Rule::ImageElsewhere);
+        }
+        Some(mended)
+    }
+
+    fn mend_parts(&self, record: &mut Record) {
+        for message in &mut record.messages {
+            let role = message.role;
+            for part in &mut message.content {
+                match part {
+                    Part::Image(image) if find(&self.base, image).is_none() || cfg!(windows) => {
+                        *image = slashed(image);
+                    }
+                    Part::Text(text) if role == Role::Assistant => {
+                        if let Some(inside) = unfenced(text) {
+                            *text = inside.to_owned();
+                        }
+                    }
+                    Part::Image(_) | Part::Text(_) => {}
+                }
+            }
+        }
+    }
+
+    fn mended(&mut self, rule: Rule) {
+        *self.fixed.mended.entry(rule).or_default() += 1;
+    }
+
+    pub(crate) fn commit(self) -> Result<Fixed> {
+        self.writer.commit()?;
+        Ok(self.fixed)
+    }
+}

@@ -1,0 +1,128 @@
+//! What `validate` says in the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+use vlft_base::format::{count, grouped};
+
+use super::Checked;
+use super::fix::Fixed;
+use crate::problem::{Problem, Rule};
+
+/// The last line of the JSON Lines: `{"type":"summary",..}`. records = valid + invalid.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    pub file: String,
+    /// Lines that are not empty.
+    pub records: u64,
+    pub valid: u64,
+    pub invalid: u64,
+    pub errors: u64,
+    pub warnings: u64,
+    /// Problems by rule.
+    pub by_rule: BTreeMap<Rule, u64>,
+    /// The longest record, when tokens were counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<Fixed>,
+    #[serde(skip)]
+    hinted: BTreeSet<Rule>,
+}
+
+impl Summary {
+    pub(crate) fn new(file: &str) -> Self {
+        Self {
+            kind: "summary",
+            file: file.to_owned(),
+            records: 0,
+            valid: 0,
+            invalid: 0,
+            errors: 0,
+            warnings: 0,
+            by_rule: BTreeMap::new(),
+            max_tokens: None,
+            fixed: None,
+            hinted: BTreeSet::new(),
+        }
+    }
+
+    /// No record has an error. Warnings are allowed.
+    pub fn is_valid(&self) -> bool {
+        self.invalid == 0
+    }
+
+    pub(crate) fn add(&mut self, checked: &Checked) {
+        if !checked.is_empty_line {
+            self.records += 1;
+            if checked.is_valid() {
+                self.valid += 1;
+            } else {
+                self.invalid += 1;
+            }
+        }
+        self.max_tokens = self.max_tokens.max(checked.tokens);
+        for problem in &checked.problems {
+            if problem.is_error() {
+                self.errors += 1;
+            } else {
+                self.warnings += 1;
+            }
+            *self.by_rule.entry(problem.rule).or_default() += 1;
+        }
+    }
+
+    /// The first problem of each rule shows its hint.
+    pub(crate) fn mark_first_hints(&mut self, problems: Vec<Problem>) -> Vec<Problem> {
+        let mut problems = problems;
+        for problem in &mut problems {
+            problem.shows_hint = problem.hint.is_some() && self.hinted.insert(problem.rule);
+        }
+        problems
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {} valid, {} invalid, {}",
+            count(self.records, "record"),
+            grouped(self.valid),
+            grouped(self.invalid),
+            count(self.warnings, "warning")
+        )?;
+        if let Some(tokens) = self.max_tokens {
+            write!(f, "; longest record {} tokens", grouped(tokens as u64))?;
+        }
+        if self.by_rule.len() > 1 {
+            let rules = self
+                .by_rule
+                .iter()
+                .map(|(rule, count)| format!("{} {}", rule.id(), grouped(*count)));
+            write!(f, "\n  {}", rules.collect::<Vec<_>>().join("   "))?;
+        }
+        if let Some(fixed) = &self.fixed {
+            write!(f, "\n{fixed}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Fixed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "fixed: {} written, {} left out",
+            grouped(self.written),
+            grouped(self.left_out)
+        )?;
+        for (rule, mended) in &self.mended {
+            write!(f, ", {} {}", rule.id(), grouped(*mended))?;
+        }
+        Ok(())
+    }
+}
