@@ -35,7 +35,7 @@ impl ChatTemplate {
         )
     }
 
-    fn new(
+    pub(crate) fn new(
         path: PathBuf,
         source: &str,
         special_tokens: Vec<(&'static str, String)>,

@@ -1,8 +1,9 @@
 //! Reading an image file the way the reference does: EXIF orientation honoured, transparency put on
 //! white, palettes, gray and 16-bit samples turned into 8-bit RGB.
 
+use std::fmt::Display;
 use std::fs::{self, File};
-use std::io::BufReader;
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -19,39 +20,35 @@ const MAX_DECODER_BYTES: u64 = 1 << 30;
 
 /// (width, height) as it will be seen, that is after the EXIF rotation. Reads the header only.
 pub(crate) fn size(path: &Path) -> Result<(u32, u32)> {
-    let (decoder, orientation) = open(path)?;
+    let (_, file) = open(path)?;
+    let (decoder, orientation) = decoder(BufReader::new(file), path)?;
     Ok(oriented_size(decoder.dimensions(), orientation))
 }
 
 /// The pixels, upright and opaque.
 pub(crate) fn load(path: &Path) -> Result<RgbImage> {
-    let (decoder, orientation) = open(path)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| undecodable(path, &e))?;
+    let (length, mut file) = open(path)?;
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.read_to_end(&mut bytes)
+        .map_err(|e| unreadable(path, e))?;
+    let (decoder, orientation) = decoder(Cursor::new(&bytes), path)?;
+    // The JPEG decoder paints gray what is missing, without a word.
+    if image::guess_format(&bytes).is_ok_and(|format| format == ImageFormat::Jpeg)
+        && !jpeg_has_an_end(&bytes)
+    {
+        return Err(undecodable(
+            path,
+            "the data ends before the end-of-image marker",
+        ));
+    }
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| undecodable(path, e))?;
     image.apply_orientation(orientation);
     Ok(into_rgb(image))
 }
 
-fn open(path: &Path) -> Result<(impl ImageDecoder, Orientation)> {
-    let unreadable = |e: std::io::Error| {
-        let missing = e.kind() == std::io::ErrorKind::NotFound;
-        let what = if missing {
-            "image not found"
-        } else {
-            "cannot read image"
-        };
-        let rule = if missing {
-            "image-missing"
-        } else {
-            "image-unreadable"
-        };
-        let diagnostic = Diagnostic::error(what).with_rule(rule).at(path);
-        if missing {
-            diagnostic
-        } else {
-            diagnostic.caused_by(e)
-        }
-    };
-    let metadata = fs::metadata(path).map_err(unreadable)?;
+/// The length of the file, and the file.
+fn open(path: &Path) -> Result<(u64, File)> {
+    let metadata = fs::metadata(path).map_err(|e| unreadable(path, e))?;
     if !metadata.is_file() {
         return Err(Diagnostic::error("image is not a file")
             .with_rule("image-unreadable")
@@ -64,30 +61,36 @@ fn open(path: &Path) -> Result<(impl ImageDecoder, Orientation)> {
             .expected(format!("at most {}", bytes(MAX_FILE_BYTES)))
             .found(bytes(metadata.len())));
     }
-    let file = File::open(path).map_err(unreadable)?;
-    let mut reader = ImageReader::new(BufReader::new(file))
+    let file = File::open(path).map_err(|e| unreadable(path, e))?;
+    Ok((metadata.len(), file))
+}
+
+/// Reads the header; refuses other formats, and more pixels than anyone means.
+fn decoder<'a, R: BufRead + Seek + 'a>(
+    source: R,
+    path: &Path,
+) -> Result<(impl ImageDecoder + 'a, Orientation)> {
+    let mut reader = ImageReader::new(source)
         .with_guessed_format()
-        .map_err(unreadable)?;
+        .map_err(|e| unreadable(path, e))?;
     let format = reader.format();
     if !matches!(
         format,
         Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)
     ) {
-        let found = match format {
-            Some(format) => format.to_mime_type().to_owned(),
-            None if metadata.len() == 0 => "an empty file".to_owned(),
-            None => "something else".to_owned(),
-        };
-        return Err(Diagnostic::error("not an image in a known format")
+        let diagnostic = Diagnostic::error("not an image in a known format")
             .with_rule("image-format")
             .at(path)
-            .expected("PNG, JPEG or WebP")
-            .found(found));
+            .expected("PNG, JPEG or WebP");
+        return Err(match format {
+            Some(format) => diagnostic.found(format.to_mime_type()),
+            None => diagnostic,
+        });
     }
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(MAX_DECODER_BYTES);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|e| undecodable(path, &e))?;
+    let mut decoder = reader.into_decoder().map_err(|e| undecodable(path, e))?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(Diagnostic::error("image has too many pixels")
@@ -97,11 +100,47 @@ fn open(path: &Path) -> Result<(impl ImageDecoder, Orientation)> {
             .found(format!("{width} x {height}"))
             .hint("rasterize at a lower `--dpi`"));
     }
-    let orientation = decoder.orientation().map_err(|e| undecodable(path, &e))?;
+    let orientation = decoder.orientation().map_err(|e| undecodable(path, e))?;
     Ok((decoder, orientation))
 }
 
-fn undecodable(path: &Path, error: &image::ImageError) -> Diagnostic {
+/// Walks the segments of a JPEG file up to its end-of-image marker.
+fn jpeg_has_an_end(bytes: &[u8]) -> bool {
+    let mut at = 2;
+    // Markers are 0xFF and a code; more 0xFF before the code are fill bytes. In coded data 0xFF is
+    // followed by 0 or by a restart code, so the next other code ends it.
+    while let Some(step) = bytes
+        .get(at..)
+        .and_then(|rest| rest.iter().position(|b| *b == 0xff))
+    {
+        at += step + 1;
+        match bytes.get(at) {
+            Some(0xd9) => return true,
+            Some(0xff) => {}
+            Some(0x00 | 0x01 | 0xd0..=0xd7) => at += 1,
+            Some(_) => match bytes.get(at + 1..at + 3) {
+                Some(length) => at += 1 + usize::from(u16::from_be_bytes([length[0], length[1]])),
+                None => return false,
+            },
+            None => return false,
+        }
+    }
+    false
+}
+
+fn unreadable(path: &Path, error: io::Error) -> Diagnostic {
+    if error.kind() == io::ErrorKind::NotFound {
+        return Diagnostic::error("image not found")
+            .with_rule("image-missing")
+            .at(path);
+    }
+    Diagnostic::error("cannot read image")
+        .with_rule("image-unreadable")
+        .at(path)
+        .caused_by(error)
+}
+
+fn undecodable(path: &Path, error: impl Display) -> Diagnostic {
     Diagnostic::error("cannot decode image")
         .with_rule("image-unreadable")
         .at(path)
@@ -163,4 +202,148 @@ fn on_white(image: &image::RgbaImage) -> RgbImage {
         let [r, g, b, alpha] = image.get_pixel(x, y).0;
         image::Rgb([r, g, b].map(|sample| blend(sample, alpha)))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{GrayAlphaImage, Luma, LumaA, Rgb, Rgba, RgbaImage};
+    use std::path::PathBuf;
+
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+        fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+            let path = self.0.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            path
+        }
+        fn save(&self, name: &str, image: impl Into<DynamicImage>) -> PathBuf {
+            let path = self.0.path().join(name);
+            image.into().save(&path).unwrap();
+            path
+        }
+    }
+
+    fn gradient(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, (x * y) as u8]))
+    }
+
+    #[test]
+    fn every_kind_of_sample_becomes_rgb() {
+        let folder = Folder::new();
+        let pixel = |path: PathBuf| {
+            assert_eq!(size(&path).unwrap(), (1, 1));
+            load(&path).unwrap().get_pixel(0, 0).0
+        };
+        // Transparency over white, rounded as Pillow does: (100 * 51 + 255 * 204) / 255 = 224.
+        let rgba = RgbaImage::from_pixel(1, 1, Rgba([100, 0, 255, 51]));
+        assert_eq!(
+            pixel(folder.save("rgba.png", rgba.clone())),
+            [224, 204, 255]
+        );
+        assert_eq!(pixel(folder.save("rgba.webp", rgba)), [224, 204, 255]);
+        let gray = GrayAlphaImage::from_pixel(1, 1, LumaA([10, 0]));
+        assert_eq!(pixel(folder.save("la.png", gray)), [255; 3]);
+        // The high byte of 16 bits: 0x80ff rounds down.
+        let gray = image::ImageBuffer::<Luma<u16>, _>::from_pixel(1, 1, Luma([0x80ff]));
+        assert_eq!(pixel(folder.save("gray16.png", gray)), [0x80; 3]);
+        let rgb = image::ImageBuffer::<Rgb<u16>, _>::from_pixel(1, 1, Rgb([0x01ff, 0xffff, 0]));
+        assert_eq!(pixel(folder.save("rgb16.png", rgb)), [1, 255, 0]);
+    }
+
+    #[test]
+    fn exif_turns_the_picture_before_its_size_is_taken() {
+        // A JPEG with a minimal EXIF segment: big-endian TIFF, one entry, orientation 6.
+        let folder = Folder::new();
+        let mut jpeg = Vec::new();
+        let image = RgbImage::from_fn(32, 16, |x, _| {
+            Rgb(if x < 16 { [250, 0, 0] } else { [0, 0, 250] })
+        });
+        image
+            .write_to(&mut Cursor::new(&mut jpeg), ImageFormat::Jpeg)
+            .unwrap();
+        let exif = b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        jpeg.splice(2..2, exif.iter().copied());
+        let path = folder.write("turned.jpg", &jpeg);
+        assert_eq!(size(&path).unwrap(), (16, 32));
+        let turned = load(&path).unwrap();
+        assert_eq!(turned.dimensions(), (16, 32));
+        // Turned clockwise, left becomes top.
+        assert!(turned.get_pixel(8, 2).0[0] > 200 && turned.get_pixel(8, 30).0[2] > 200);
+    }
+
+    #[test]
+    fn files_cut_short_anywhere_are_refused_with_their_path() {
+        let folder = Folder::new();
+        for name in ["a.png", "a.jpg", "a.webp"] {
+            let whole = fs::read(folder.save(name, gradient(64, 48))).unwrap();
+            assert_eq!(
+                load(&folder.write(name, &whole)).unwrap().dimensions(),
+                (64, 48)
+            );
+            // The last 16 bytes of a PNG are its end, which holds no pixels.
+            for keep in [
+                0,
+                1,
+                7,
+                20,
+                whole.len() / 4,
+                whole.len() / 2,
+                whole.len() * 9 / 10,
+                whole.len() - 17,
+            ] {
+                let path = folder.write(name, &whole[..keep]);
+                let error =
+                    load(&path).expect_err(&format!("{name} cut to {keep} of {}", whole.len()));
+                assert_eq!(error.places()[0].file, path);
+            }
+        }
+        let jpeg = fs::read(folder.save("b.jpg", gradient(64, 48))).unwrap();
+        let error = load(&folder.write("b.jpg", &jpeg[..jpeg.len() - 2])).unwrap_err();
+        assert_eq!(
+            error.causes(),
+            ["the data ends before the end-of-image marker"]
+        );
+        // Some writers append to a whole file; that does no harm.
+        assert!(load(&folder.write("b.jpg", &[jpeg.as_slice(), b"trailer\xff"].concat())).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused_by_kind() {
+        let folder = Folder::new();
+        let rule = |path: &Path| {
+            let (size, load) = (size(path).unwrap_err(), load(path).unwrap_err());
+            assert_eq!(size.rule(), load.rule());
+            load.rule().unwrap()
+        };
+        assert_eq!(rule(&folder.0.path().join("no.png")), "image-missing");
+        assert_eq!(rule(folder.0.path()), "image-unreadable");
+        assert_eq!(rule(&folder.write("empty.png", b"")), "image-format");
+        assert_eq!(
+            rule(&folder.write("text.png", b"not an image at all")),
+            "image-format"
+        );
+        assert_eq!(
+            rule(&folder.write("a.gif", b"GIF89a\x01\0\x01\0\0\0\0")),
+            "image-format"
+        );
+        // A header that promises 65 535 x 65 535 pixels is refused before anything is allocated.
+        let mut png = fs::read(folder.save("bomb.png", gradient(1, 1))).unwrap();
+        png[16..24].copy_from_slice(&[0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff]);
+        let crc = crc32(&png[12..29]).to_be_bytes();
+        png[29..33].copy_from_slice(&crc);
+        assert_eq!(rule(&folder.write("bomb.png", &png)), "image-too-large");
+    }
+
+    fn crc32(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+                (crc >> 1) ^ (0xedb8_8320 * (crc & 1))
+            })
+        })
+    }
 }

@@ -16,5 +16,6 @@ pub mod processor;
 mod python_json;
 mod resample;
 pub mod sample;
+pub mod show;
 mod smart_resize;
 mod tokenizer;

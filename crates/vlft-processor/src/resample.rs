@@ -88,13 +88,15 @@ fn vertical(image: &Planes, height: usize) -> Planes {
     out
 }
 
-/// out = sum of weight j times line j, where line j is the N bytes at `j * stride`.
+/// out = sum of weight j times line j, where line j is the N bytes at `j * stride`. Nothing can wrap
+/// (see [`precision`]), but saying `wrapping` keeps overflow checks, which the development profile
+/// has, from tripling the time.
 #[inline(always)]
 fn blend<const N: usize>(lines: &[u8], stride: usize, taps: &Taps, bits: u32, out: &mut [u8]) {
     let mut sum = [1i32 << (bits - 1); N];
     for (line, &weight) in lines.chunks(stride).zip(&taps.weights) {
         for (sum, &byte) in sum.iter_mut().zip(&line[..N]) {
-            *sum += i32::from(weight) * i32::from(byte);
+            *sum = sum.wrapping_add(i32::from(weight).wrapping_mul(i32::from(byte)));
         }
     }
     for (out, sum) in out.iter_mut().zip(sum) {

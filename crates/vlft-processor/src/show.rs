@@ -1,0 +1,422 @@
+//! `vlft show`: one record as the model sees it. The rendered conversation, what is trained on
+//! marked in the margin, the thousands of image tokens as a number.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use vlft_base::format::{count, grouped};
+use vlft_base::{Diagnostic, Result, did_you_mean};
+use vlft_dataset::jsonl::{self, Lines};
+use vlft_dataset::record::{Meta, Part, Record, Role};
+use vlft_dataset::token_counter::{TokenCount, TokenCounter};
+
+use crate::image_file;
+use crate::processor::{Options as Limits, Processor, image_path};
+use crate::tokenizer::IMAGE_PAD;
+
+/// What to show, and with which model's eyes.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The JSONL file.
+    pub file: PathBuf,
+    /// An id, or `:N` for line N; `None` for the first record.
+    pub which: Option<String>,
+    /// A model directory; without one there are no tokens to show.
+    pub model: Option<PathBuf>,
+    pub limits: Limits,
+}
+
+/// One record, ready to print.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Shown {
+    pub file: String,
+    /// 1-based.
+    pub line: u64,
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meta: Option<Meta>,
+    pub images: Vec<ShownImage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<ShownTokens>,
+    /// The conversation, cut where training starts and stops.
+    pub text: Vec<Span>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ShownImage {
+    pub path: String,
+    /// (width, height) on disk; `None` if the file cannot be read, which only happens without a model.
+    pub original: Option<(u32, u32)>,
+    /// (width, height) as the model sees it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resized: Option<(u32, u32)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ShownTokens {
+    pub total: usize,
+    pub image: usize,
+    pub supervised: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Span {
+    pub text: String,
+    pub trained: bool,
+}
+
+/// Finds the record and, with a model, renders and counts it.
+pub fn show(options: &Options) -> Result<Shown> {
+    let processor = match &options.model {
+        Some(model) => Some(Processor::from_dir(model, &options.limits)?),
+        None => None,
+    };
+    let (line, record) = find(&options.file, options.which.as_deref())?;
+    let base = options.file.parent().unwrap_or(Path::new(""));
+    let (images, tokens, text) = match &processor {
+        Some(processor) => {
+            seen_by(processor, &record, base).map_err(|e| e.at_line(&options.file, line))?
+        }
+        None => as_written(&record, base),
+    };
+    Ok(Shown {
+        file: jsonl::shown(&options.file),
+        line,
+        id: record.id,
+        meta: record.meta,
+        images,
+        tokens,
+        text,
+    })
+}
+
+/// The record and its line. Other lines may be broken; they are not what was asked for.
+fn find(path: &Path, which: Option<&str>) -> Result<(u64, Record)> {
+    let file = jsonl::shown(path);
+    let wanted_line = which.and_then(|which| which.strip_prefix(':')?.parse::<u64>().ok());
+    let mut ids = Vec::new();
+    for line in Lines::open(path)? {
+        let Ok(line) = line? else { continue };
+        if line.is_empty() {
+            continue;
+        }
+        let at_wanted_line = wanted_line == Some(line.number) || which.is_none();
+        match jsonl::parse(&line.text, &file, line.number) {
+            Ok(record) if at_wanted_line || which == Some(record.id.as_str()) => {
+                return Ok((line.number, record));
+            }
+            Ok(record) => ids.push(record.id),
+            Err(problems) if at_wanted_line => {
+                let problems = problems.into_iter().map(Diagnostic::from);
+                return Err(
+                    Diagnostic::all(problems).expect("a line that was refused has a problem")
+                );
+            }
+            Err(_) => {}
+        }
+    }
+    let Some(which) = which else {
+        return Err(Diagnostic::error("the file has no records").at(path));
+    };
+    let missing = Diagnostic::error(format!("no record `{which}`")).at(path);
+    Err(match did_you_mean(which, ids.iter().map(String::as_str)) {
+        Some(id) => missing.hint(format!("did you mean `{id}`?")),
+        None => missing.hint("name an id, or a line as `:12`"),
+    })
+}
+
+type Content = (Vec<ShownImage>, Option<ShownTokens>, Vec<Span>);
+
+fn seen_by(processor: &Processor, record: &Record, base: &Path) -> Result<Content> {
+    let TokenCount {
+        total,
+        image,
+        supervised,
+        images: sizes,
+    } = processor.count(record, base)?;
+    let images: Vec<ShownImage> = record
+        .images()
+        .zip(sizes)
+        .map(|(path, size)| ShownImage {
+            path: path.to_owned(),
+            original: Some(size.original),
+            resized: Some(size.resized),
+            tokens: Some(processor.image_tokens(size.resized)),
+        })
+        .collect();
+    let conversation = processor.conversation(record)?;
+    let mut unseen = images.iter();
+    let mut spans = Vec::new();
+    let mut at = 0;
+    for range in conversation.trained {
+        let before = with_counts(&conversation.text[at..range.start], &mut unseen);
+        at = range.end;
+        spans.push(Span {
+            text: before,
+            trained: false,
+        });
+        spans.push(Span {
+            text: conversation.text[range].to_owned(),
+            trained: true,
+        });
+    }
+    spans.push(Span {
+        text: with_counts(&conversation.text[at..], &mut unseen),
+        trained: false,
+    });
+    Ok((
+        images,
+        Some(ShownTokens {
+            total,
+            image,
+            supervised,
+        }),
+        spans,
+    ))
+}
+
+/// Says after each placeholder how many tokens it becomes, and of which image.
+fn with_counts<'a>(text: &str, images: &mut impl Iterator<Item = &'a ShownImage>) -> String {
+    let mut out = String::new();
+    for (i, piece) in text.split(IMAGE_PAD).enumerate() {
+        if i > 0 {
+            out.push_str(IMAGE_PAD);
+            if let Some(image) = images.next() {
+                let tokens = image.tokens.unwrap_or_default() as u64;
+                out.push_str(&format!(" x {} (image {image})", grouped(tokens)));
+            }
+        }
+        out.push_str(piece);
+    }
+    out
+}
+
+fn as_written(record: &Record, base: &Path) -> Content {
+    let images = record
+        .images()
+        .map(|path| ShownImage {
+            path: path.to_owned(),
+            original: image_file::size(&image_path(base, path)).ok(),
+            resized: None,
+            tokens: None,
+        })
+        .collect::<Vec<_>>();
+    let mut unseen = images.iter();
+    let mut spans = Vec::new();
+    for message in &record.messages {
+        spans.push(Span {
+            text: format!("{}:\n", message.role.as_str()),
+            trained: false,
+        });
+        let trained = message.role == Role::Assistant;
+        for part in &message.content {
+            let text = match part {
+                Part::Text(text) => format!("{text}\n"),
+                Part::Image(_) => match unseen.next() {
+                    Some(image) => format!("(image {image})\n"),
+                    None => continue,
+                },
+            };
+            spans.push(Span { text, trained });
+        }
+    }
+    (images, None, spans)
+}
+
+/// `pages/1.png` 1240 x 1754 -> 992 x 1408
+impl fmt::Display for ShownImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", printable(&self.path))?;
+        match self.original {
+            Some((width, height)) => write!(f, " {width} x {height}")?,
+            None => write!(f, " (cannot be read)")?,
+        }
+        match self.resized {
+            Some((width, height)) => write!(f, " -> {width} x {height}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "record   `{}`, {}:{}",
+            printable(&self.id),
+            self.file,
+            self.line
+        )?;
+        if let Some(meta) = &self.meta {
+            let json = serde_json::to_string(meta).map_err(|_| fmt::Error)?;
+            writeln!(f, "meta     {}", printable(&json))?;
+        }
+        for (i, image) in self.images.iter().enumerate() {
+            let head = if i == 0 { "images" } else { "" };
+            write!(f, "{head:9}{image}")?;
+            match image.tokens {
+                Some(tokens) => writeln!(f, ", {}", count(tokens as u64, "token"))?,
+                None => writeln!(f)?,
+            }
+        }
+        if let Some(tokens) = &self.tokens {
+            let number = |n: usize| grouped(n as u64);
+            writeln!(
+                f,
+                "tokens   {}: {} of images, {} of text; {} trained on",
+                number(tokens.total),
+                number(tokens.image),
+                number(tokens.total - tokens.image),
+                number(tokens.supervised)
+            )?;
+        }
+        writeln!(f)?;
+        write_margined(f, &self.text)?;
+        writeln!(f, "\n`>` marks what is trained on")
+    }
+}
+
+/// Each line behind a margin. A line that training divides is shown as two, the first ending in ` \`.
+fn write_margined(f: &mut fmt::Formatter<'_>, spans: &[Span]) -> fmt::Result {
+    let margin = |span: &Span| if span.trained { "  > " } else { "    " };
+    let mut at_line_start = true;
+    for span in spans.iter().filter(|span| !span.text.is_empty()) {
+        if !at_line_start && !span.text.starts_with('\n') {
+            writeln!(f, " \\")?;
+            at_line_start = true;
+        }
+        for line in span.text.split_inclusive('\n') {
+            if at_line_start && line != "\n" {
+                f.write_str(margin(span))?;
+            }
+            at_line_start = line.ends_with('\n');
+            f.write_str(&printable(line))?;
+        }
+    }
+    if at_line_start { Ok(()) } else { writeln!(f) }
+}
+
+/// Control characters (and those that turn the direction of writing) would play tricks on a terminal.
+fn printable(text: &str) -> String {
+    let tricky = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' => out.push('\t'),
+            c if tricky(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../tests/fixtures")
+            .join(name)
+    }
+
+    fn shown(which: Option<&str>, model: Option<&str>) -> Result<Shown> {
+        let mut shown = show(&Options {
+            file: fixture("data/train.jsonl"),
+            which: which.map(str::to_owned),
+            model: model.map(fixture),
+            limits: Limits::default(),
+        })?;
+        shown.file = "train.jsonl".to_owned();
+        Ok(shown)
+    }
+
+    #[test]
+    fn a_record_as_the_model_sees_it() {
+        let record = shown(Some("sample-003"), Some("tiny")).unwrap();
+        let tokens = record.tokens.clone().unwrap();
+        assert_eq!(tokens.image, record.images[0].tokens.unwrap());
+        let expected = "\
+record   `sample-003`, train.jsonl:4
+images   `images/003_006.png` 130 x 45 -> 128 x 32, 4 tokens
+tokens   132: 4 of images, 128 of text; 50 trained on
+";
+        let text = record.to_string();
+        assert!(text.starts_with(expected), "{text}");
+        let expected = "
+    <|im_start|>user
+    <|vision_start|><|image_pad|> x 4 (image `images/003_006.png` 130 x 45 -> 128 x 32)<|vision_end|>What is on it?<|im_end|>
+    <|im_start|>assistant
+  > {\"id\": 3, ";
+        assert!(text.contains(expected), "{text}");
+        let expected = "\
+    <|im_start|>assistant
+  > {\"total\": 869.73}<|im_end|>
+
+`>` marks what is trained on
+";
+        assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn a_record_without_a_model() {
+        let text = shown(None, None).unwrap().to_string();
+        let expected = "\
+record   `sample-000`, train.jsonl:1
+images   `images/000_000.png` 40 x 28
+
+    system:
+    Return JSON.
+    user:
+    (image `images/000_000.png` 40 x 28)
+    What is on it?
+    assistant:
+  > {\"id\": 0";
+        assert!(text.starts_with(expected), "{text}");
+    }
+
+    #[test]
+    fn records_are_found_by_id_and_by_line() {
+        assert_eq!(shown(Some(":3"), None).unwrap().id, "sample-002");
+        assert_eq!(shown(Some("sample-004"), None).unwrap().line, 5);
+        let error = shown(Some("sample-04"), None).unwrap_err();
+        assert_eq!(error.message(), "no record `sample-04`");
+        assert!(
+            error
+                .hint_text()
+                .is_some_and(|hint| hint.contains("did you mean `sample-0"))
+        );
+        assert!(shown(Some(":99"), None).is_err());
+    }
+
+    #[test]
+    fn lines_that_training_divides_and_tricky_characters() {
+        let span = |text: &str, trained| Span {
+            text: text.to_owned(),
+            trained,
+        };
+        let shown = Shown {
+            file: "f".into(),
+            line: 1,
+            id: "a\u{1b}[31m".into(),
+            meta: None,
+            images: Vec::new(),
+            tokens: None,
+            text: vec![
+                span("head: ", false),
+                span("{\n\n\u{202e}}", true),
+                span("\n", false),
+            ],
+        };
+        assert_eq!(
+            shown.to_string(),
+            "record   `a\\u{1b}[31m`, f:1\n\n    head:  \\\n  > {\n\n  > \\u{202e}}\n\n`>` marks what is trained on\n"
+        );
+    }
+}
