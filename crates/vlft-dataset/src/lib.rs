@@ -14,6 +14,7 @@ pub mod pdfium;
 pub mod problem;
 pub mod rasterize;
 pub mod record;
+pub mod schema;
 pub mod split;
 pub mod stats;
 pub mod structure;

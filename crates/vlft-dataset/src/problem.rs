@@ -91,7 +91,7 @@ pub const RULES: &[(Rule, &str, Severity, &str)] = &[
     (Rule::PathBackslash, "path-backslash", Error, "an image path with `\\`; paths use `/` on every system"),
     (Rule::PathAbsolute, "path-absolute", Error, "an absolute image path, which holds on one machine only"),
     (Rule::PathUrl, "path-url", Error, "an image given as a URL; images are files"),
-    (Rule::PathOutside, "path-outside", Warning, "an image outside the folder above the JSONL file: they must be moved together"),
+    (Rule::PathOutside, "path-outside", Warning, "an image more than two folders above the JSONL file: they must be moved together"),
     (Rule::ImageElsewhere, "image-elsewhere", Warning, "an image found only relative to the working directory"),
     (Rule::ImageMissing, "image-missing", Error, "an image that is not there"),
     (Rule::ImageUnreadable, "image-unreadable", Error, "an image that cannot be decoded to its last row"),

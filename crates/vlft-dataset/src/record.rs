@@ -4,20 +4,26 @@
 
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One training example.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
+    /// Unique in its file, and not empty.
+    #[schemars(length(min = 1))]
     pub id: String,
+    /// At most one system message first, then user and assistant in turn.
     pub messages: Vec<Message>,
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
         deserialize_with = "crate::json::unique_object"
     )]
+    #[schemars(with = "Option<KnownMeta>")]
     pub meta: Option<Meta>,
 }
 
@@ -25,14 +31,31 @@ pub struct Record {
 /// `weight`.
 pub type Meta = serde_json::Map<String, serde_json::Value>;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The keys of `meta` that this program reads; any other key is free.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only the schema is made of it")]
+struct KnownMeta {
+    /// The document that the record shows. Records of one document stay on one side of a split.
+    document: Option<String>,
+    /// Which pages of it, counted from 1, in the order of the images.
+    pages: Option<Vec<u32>>,
+    doc_type: Option<String>,
+    /// SHA-256 of the source file, lower-case hex.
+    source_sha256: Option<String>,
+    /// How much the record counts in training.
+    #[schemars(range(min = 0.0))]
+    weight: Option<f64>,
+}
+
+/// One turn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Message {
     pub role: Role,
     pub content: Vec<Part>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     System,
@@ -150,6 +173,33 @@ impl<'de> Deserialize<'de> for Part {
         }
 
         deserializer.deserialize_map(PartVisitor)
+    }
+}
+
+impl JsonSchema for Part {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Part".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let part = |kind: &str, about: &str| {
+            json_schema!({
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["type", kind],
+                "properties": {
+                    "type": { "const": kind },
+                    kind: { "type": "string", "description": about },
+                },
+            })
+        };
+        json_schema!({
+            "description": "An image or a text.",
+            "oneOf": [
+                part("image", "a path relative to the JSONL file, with `/` on every system"),
+                part("text", "in an assistant's turn: the target JSON and nothing else"),
+            ],
+        })
     }
 }
 

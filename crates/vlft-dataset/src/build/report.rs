@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 use vlft_base::format::{count, grouped};
+use vlft_base::{Diagnostic, Kind};
 
 use super::names::Step;
 
@@ -122,6 +123,30 @@ impl BuildReport {
     /// Nothing was lost.
     pub fn is_clean(&self) -> bool {
         self.rejected == 0 && self.rows_without_document == 0
+    }
+
+    /// The losses as one error, with where to read about them.
+    pub fn problem(&self) -> Option<Diagnostic> {
+        let message = match (self.rejected, self.rows_without_document) {
+            (0, 0) => return None,
+            (0, rows) => format!(
+                "{} of {} name no document",
+                grouped(rows),
+                count(self.rows, "row")
+            ),
+            (rejected, _) => format!(
+                "{} of {} rejected",
+                grouped(rejected),
+                count(self.documents, "document")
+            ),
+        };
+        let error = Diagnostic::error(message).with_kind(Kind::Verdict);
+        Some(match &self.rejects {
+            Some(rejects) => error
+                .at(rejects)
+                .hint("each line of that file has a reason, its rows, and the nearest names"),
+            None => error,
+        })
     }
 }
 

@@ -105,10 +105,10 @@ impl<'a> ImageRules<'a> {
                 )),
             ));
         }
-        if depth(&usable) < -1 {
+        if depth(&usable) < -2 {
             findings.push((
                 Rule::PathOutside,
-                format!("the image lies outside the folder above the JSONL file: `{usable}`"),
+                format!("the image lies more than two folders above the JSONL file: `{usable}`"),
                 Some("whoever moves the dataset must move that folder too".to_owned()),
             ));
         }

@@ -14,9 +14,13 @@
 //!    stderr says where the output is: `terminal.note("Wrote .. to `DIR`")`. An error is returned,
 //!    never printed here. `Ok(Exit::Verdict)` means: ran, and the verdict is no.
 
+mod build_jsonl;
 mod doctor;
 mod exit_codes;
 mod rasterize;
+mod split;
+mod stats;
+mod validate;
 
 use clap::{CommandFactory, Subcommand};
 use vlft_base::Result;
@@ -32,6 +36,14 @@ pub(crate) enum Command {
     /// A worker of `rasterize`; it starts them itself
     #[command(hide = true)]
     RasterizeWorker,
+    /// Labels and page images to records
+    BuildJsonl(build_jsonl::Args),
+    /// Every problem of a JSONL file, with its line and what to do
+    Validate(validate::Args),
+    /// Train, val and test that cannot leak
+    Split(split::Args),
+    /// What a dataset is made of: sizes, tokens, label coverage
+    Stats(stats::Args),
     /// Check this machine: libpdfium, memory, disk; `--fix` installs libpdfium
     Doctor(doctor::Args),
     /// What the exit codes mean
@@ -44,6 +56,10 @@ impl Command {
         match self {
             Command::Rasterize(args) => rasterize::run(args, terminal),
             Command::RasterizeWorker => rasterize::work(),
+            Command::BuildJsonl(args) => build_jsonl::run(args, terminal),
+            Command::Validate(args) => validate::run(args, terminal),
+            Command::Split(args) => split::run(args, terminal),
+            Command::Stats(args) => stats::run(args, terminal),
             Command::Doctor(args) => doctor::run(args, terminal),
             Command::ExitCodes => exit_codes::run(terminal),
         }

@@ -1,0 +1,116 @@
+//! `vlft split`: train, val and test that cannot leak; `--check` judges splits made elsewhere.
+
+use std::path::PathBuf;
+
+use vlft_base::output::Existing;
+use vlft_base::{Diagnostic, Result};
+use vlft_dataset::split::{self, Fractions, Options};
+
+use crate::exit::Exit;
+use crate::terminal::Terminal;
+
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  vlft split data/all.jsonl --out data/splits
+  vlft split data/all.jsonl --out data/splits --train 0.9 --val 0.1 --test 0 --seed 7
+  vlft split --check data/splits
+  vlft split --check train.jsonl val.jsonl test.jsonl
+
+Records of one document stay together, and so do documents that come from one source file or show \
+the same page (a page that more than 8 documents have, such as the back of a form, ties nothing \
+together). The side of a document depends on the seed and its name alone: adding records does not \
+move the others, unless a new record ties two documents together or a side would be empty.")]
+pub(crate) struct Args {
+    /// The records; with `--check` the files to compare, or a directory of them
+    #[arg(required = true, value_name = "F.jsonl")]
+    inputs: Vec<PathBuf>,
+
+    /// Directory for `train.jsonl`, `val.jsonl` and `test.jsonl`
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "check",
+        conflicts_with = "check"
+    )]
+    out: Option<PathBuf>,
+
+    /// Share of train
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.8,
+        conflicts_with = "check"
+    )]
+    train: f64,
+
+    /// Share of val; 0 writes none
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.1,
+        conflicts_with = "check"
+    )]
+    val: f64,
+
+    /// Share of test; 0 writes none
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.1,
+        conflicts_with = "check"
+    )]
+    test: f64,
+
+    /// The key of `meta` whose values stay together
+    #[arg(long, value_name = "KEY", default_value = "document")]
+    by: String,
+
+    /// Another seed gives another split
+    #[arg(long, value_name = "N", default_value_t = 42, conflicts_with = "check")]
+    seed: u64,
+
+    /// Replace the three files of an earlier split
+    #[arg(long, conflicts_with = "check")]
+    force: bool,
+
+    /// Write nothing; list what is on more than one side
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
+    let Some(out) = args.out else {
+        let report = split::check(&args.inputs, &args.by)?;
+        terminal.report(&report);
+        return Ok(match report.is_clean() {
+            true => Exit::Done,
+            false => Exit::Verdict,
+        });
+    };
+    let fractions = Fractions::new(args.train, args.val, args.test)?;
+    let [file] = <[PathBuf; 1]>::try_from(args.inputs).map_err(|inputs| {
+        Diagnostic::error("`vlft split` splits one file")
+            .found(format!("{}", inputs.len()))
+            .hint("`--check` compares several")
+    })?;
+    let report = split::split(&Options {
+        file,
+        out: out.clone(),
+        fractions,
+        by: args.by,
+        seed: args.seed,
+        existing: match args.force {
+            true => Existing::Replace,
+            false => Existing::Refuse,
+        },
+    })?;
+    terminal.report(&report);
+    let names: Vec<&str> = report.sides.iter().map(|side| side.name).collect();
+    terminal.note(format!(
+        "Wrote `{}/{{{}}}.jsonl`; the same seed and records give the same split",
+        out.display(),
+        names.join(",")
+    ));
+    Ok(Exit::Done)
+}

@@ -1,0 +1,117 @@
+//! `vlft validate`: every problem of a JSONL file.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use vlft_base::Result;
+use vlft_base::output::Existing;
+use vlft_dataset::problem::RULES;
+use vlft_dataset::token_counter::TokenCounter;
+use vlft_dataset::validate::{self, Decode, Options};
+use vlft_processor::processor::{self, Processor};
+
+use crate::exit::Exit;
+use crate::terminal::Terminal;
+
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = help())]
+pub(crate) struct Args {
+    /// The records
+    #[arg(value_name = "F.jsonl")]
+    file: PathBuf,
+
+    /// Count tokens as this model's training does
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+
+    /// A record may have at most this many tokens
+    #[arg(long, value_name = "N", requires = "model")]
+    max_tokens: Option<usize>,
+
+    /// Count tokens as with `data.max_pixels`
+    #[arg(long, value_name = "N", requires = "model")]
+    max_pixels: Option<u64>,
+
+    /// Every answer must satisfy this JSON Schema
+    #[arg(long, value_name = "S.json")]
+    target_schema: Option<PathBuf>,
+
+    /// How closely to look at images: to the last pixel, or at their headers only
+    #[arg(long, value_name = "HOW", default_value = "full",
+          value_parser = PossibleValuesParser::new(["full", "header"]).map(|how| match how.as_str() {
+              "header" => Decode::Header,
+              _ => Decode::Full,
+          }))]
+    decode: Decode,
+
+    /// Write the valid records, and those that can be mended without guessing, here
+    #[arg(long, value_name = "F2.jsonl")]
+    fix_out: Option<PathBuf>,
+
+    /// Replace `--fix-out`
+    #[arg(long, requires = "fix_out")]
+    force: bool,
+}
+
+pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
+    let counter = args
+        .model
+        .as_deref()
+        .map(|model| {
+            let options = processor::Options {
+                max_pixels: args.max_pixels,
+                ..processor::Options::default()
+            };
+            Processor::from_dir(model, &options)
+        })
+        .transpose()?;
+    let size = std::fs::metadata(&args.file).map_or(0, |file| file.len());
+    let bar = terminal.progress("Validating", "MiB", size >> 20);
+    let options = Options {
+        file: args.file,
+        decode: args.decode,
+        target_schema: args.target_schema,
+        max_tokens: args.max_tokens,
+        fix_out: args.fix_out,
+        existing: match args.force {
+            true => Existing::Replace,
+            false => Existing::Refuse,
+        },
+    };
+    let summary = validate::validate(
+        &options,
+        counter.as_ref().map(|counter| counter as &dyn TokenCounter),
+        &mut |problem| terminal.line(&problem),
+        &|bytes| bar.set(bytes >> 20),
+    )?;
+    drop(bar);
+    terminal.line(&summary);
+    if let Some(fixed) = &summary.fixed {
+        terminal.note(format!("Wrote `{}`", fixed.out));
+    } else if !summary.is_valid() {
+        terminal
+            .note("hint: `--fix-out F2.jsonl` writes the records that are valid or can be mended");
+    }
+    Ok(match summary.is_valid() {
+        true => Exit::Done,
+        false => Exit::Verdict,
+    })
+}
+
+fn help() -> String {
+    let width = RULES.iter().map(|(_, id, ..)| id.len()).max().unwrap_or(0);
+    let rules: String = RULES
+        .iter()
+        .map(|(_, id, _, meaning)| format!("\n  {id:width$}  {meaning}"))
+        .collect();
+    format!(
+        "\
+Examples:
+  vlft validate data/all.jsonl --target-schema schemas/bill-of-lading.schema.json
+  vlft validate data/all.jsonl --model models/Qwen3-VL-8B-Instruct --max-tokens 4096
+  vlft validate data/all.jsonl --fix-out data/fixed.jsonl
+  vlft validate data/all.jsonl --format json | jq 'select(.rule == \"image-missing\").id'
+
+Rules:{rules}"
+    )
+}
