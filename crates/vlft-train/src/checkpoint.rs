@@ -104,7 +104,7 @@ impl Progress {
             .zip(adapters.pairs())
             .zip(state.updates);
         let states = modules.map(|((module, pair), updates)| {
-            let moments = |part: &str, like: &Tensor<2>| {
+            let moments = |part: &str, like: &Tensor<2>| -> Result<Moments> {
                 let name = format!("{}.{part}", module.name);
                 Ok(Moments {
                     m: moment(format!("{name}.m"), like)?,

@@ -152,7 +152,7 @@ impl RunDir {
         let mut steps = Vec::new();
         for entry in fs::read_dir(&dir).map_err(|e| cannot("read", &dir, e))? {
             let name = entry.map_err(|e| cannot("read", &dir, e))?.file_name();
-            let step = name
+            let step: Option<u64> = name
                 .to_str()
                 .and_then(|name| name.strip_prefix("step-")?.parse().ok());
             steps.extend(step);
