@@ -20,9 +20,9 @@ const DPI: i64 = 72;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// A large digit, dark on light: `{"digit":7}`.
+    /// A large digit, dark on light: `{"digit":7}`. Takes a tiny model about 1200 samples.
     Digit,
-    /// A coloured square: `{"colour":"red"}`.
+    /// A coloured square: `{"colour":"red"}`. Takes about 500.
     Colour,
 }
 
@@ -111,13 +111,13 @@ fn paper(dice: &mut Dice) -> Page {
 
 fn digit(digit: usize, dice: &mut Dice) -> Page {
     let mut page = paper(dice);
-    let dark = dice.between(0, 60) as u8;
-    let size = dice.between(620, 720);
+    let dark = dice.between(0, 30) as u8;
+    let size = dice.between(660, 700);
     let style = Style::new(Font::SansBold, size).ink(Ink(dark, dark, dark));
     let text = digit.to_string();
     // A capital's height is 0.72 of the size.
-    let x = (SIDE - style.width(&text)) / 2 + dice.between(-40, 40);
-    let y = SIDE / 2 + size * 36 / 100 + dice.between(-40, 40);
+    let x = (SIDE - style.width(&text)) / 2 + dice.between(-10, 10);
+    let y = SIDE / 2 + size * 36 / 100 + dice.between(-10, 10);
     page.text(x, y, style, &text);
     page
 }
