@@ -5,6 +5,9 @@
 //! anywhere. The template is rendered twice, once with a marker in place of each answer: the marker
 //! shows the answer's place, and putting the answers back must give the first rendering again. If it
 //! does not, the template rewrites answers (strips them, cuts out `<think>`), and we say so.
+//!
+//! What a template itself writes around an answer is prompt: the line break after `<|im_end|>`, or
+//! the empty `<think>` block with which the Thinking models' template opens the last turn.
 
 use std::ops::Range;
 

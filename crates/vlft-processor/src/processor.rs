@@ -322,6 +322,34 @@ mod tests {
     }
 
     #[test]
+    fn under_every_template_the_trained_tokens_are_the_answers_and_their_ends() {
+        let fixtures = tiny_dir().join("..");
+        for template in ["plain.jinja", "tools.jinja"] {
+            let dir = tempfile::tempdir().unwrap();
+            for name in ["config.json", "preprocessor_config.json", "tokenizer.json"] {
+                fs::copy(tiny_dir().join(name), dir.path().join(name)).unwrap();
+            }
+            let source = fixtures.join("templates").join(template);
+            fs::copy(source, dir.path().join("chat_template.jinja")).unwrap();
+            let processor = Processor::from_dir(dir.path(), &Options::default()).unwrap();
+            let data = fs::read_to_string(fixtures.join("data/train.jsonl")).unwrap();
+            for line in data.lines() {
+                let record: Record = serde_json::from_str(line).unwrap();
+                let sample = processor.sample(&record, &fixtures.join("data")).unwrap();
+                let trained: Vec<u32> = (sample.labels.iter())
+                    .filter(|label| **label != IGNORED)
+                    .map(|label| *label as u32)
+                    .collect();
+                let answers: String = (record.messages.iter())
+                    .filter(|message| message.role == Role::Assistant)
+                    .map(|message| message.text() + "<|im_end|>")
+                    .collect();
+                assert_eq!(processor.decode(&trained).unwrap(), answers, "{template}");
+            }
+        }
+    }
+
+    #[test]
     fn images_that_are_missing_or_of_an_impossible_shape_are_named() {
         let dir = tempfile::tempdir().unwrap();
         image::RgbImage::new(1, 9000)

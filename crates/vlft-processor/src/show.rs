@@ -9,7 +9,7 @@ use vlft_base::format::{count, grouped};
 use vlft_base::{Diagnostic, Result, did_you_mean};
 use vlft_dataset::jsonl::{self, Lines};
 use vlft_dataset::record::{Meta, Part, Record, Role};
-use vlft_dataset::token_counter::{TokenCount, TokenCounter};
+use vlft_dataset::token_counter::TokenCounter;
 
 use crate::image_file;
 use crate::processor::{Options as Limits, Processor, image_path};
@@ -131,12 +131,18 @@ fn find(path: &Path, which: Option<&str>) -> Result<(u64, Record)> {
 type Content = (Vec<ShownImage>, Option<ShownTokens>, Vec<Span>);
 
 fn seen_by(processor: &Processor, record: &Record, base: &Path) -> Result<Content> {
-    let TokenCount {
-        total,
-        image,
-        supervised,
-        images: sizes,
-    } = processor.count(record, base)?;
+    // The whole sample and not only its count: this also finds images that do not decode.
+    let sample = processor.sample(record, base)?;
+    let tokens = ShownTokens {
+        total: sample.len(),
+        image: sample
+            .mm_token_type_ids
+            .iter()
+            .filter(|kind| **kind == 1)
+            .count(),
+        supervised: sample.supervised(),
+    };
+    let sizes = processor.count(record, base)?.images;
     let images: Vec<ShownImage> = record
         .images()
         .zip(sizes)
@@ -167,15 +173,7 @@ fn seen_by(processor: &Processor, record: &Record, base: &Path) -> Result<Conten
         text: with_counts(&conversation.text[at..], &mut unseen),
         trained: false,
     });
-    Ok((
-        images,
-        Some(ShownTokens {
-            total,
-            image,
-            supervised,
-        }),
-        spans,
-    ))
+    Ok((images, Some(tokens), spans))
 }
 
 /// Says after each placeholder how many tokens it becomes, and of which image.
