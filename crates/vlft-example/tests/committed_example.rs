@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use vlft_base::output::Existing;
-use vlft_example::documents::{Options, PROMPT, generate, write_smallest};
+use vlft_example::documents::{Options, PROMPT, generate, showcase, write_smallest};
 
 fn committed() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/bill-of-lading")

@@ -8,6 +8,7 @@ mod file_names;
 mod labels;
 mod layout;
 mod plan;
+mod showcase;
 mod smallest;
 mod vocabulary;
 
@@ -19,6 +20,7 @@ use serde::Serialize;
 use vlft_base::Result;
 use vlft_base::output::{Existing, PartialDir, cannot};
 
+pub use showcase::showcase;
 pub use smallest::{PROMPT, write_smallest};
 
 use self::bill::Bill;

@@ -26,6 +26,16 @@ impl Bitmap {
         }
     }
 
+    /// Copies `other` over this bitmap, its upper left corner at (x, y); what does not fit is cut off.
+    pub(crate) fn paste(&mut self, other: &Bitmap, x: u32, y: u32) {
+        let columns = other.width.min(self.width.saturating_sub(x)) as usize;
+        for row in 0..other.height.min(self.height.saturating_sub(y)) {
+            let from = (row * other.width) as usize;
+            let to = ((y + row) * self.width + x) as usize;
+            self.pixels[to..to + columns].copy_from_slice(&other.pixels[from..from + columns]);
+        }
+    }
+
     /// Fills polygons, nonzero winding, in pixels/256.
     pub(crate) fn fill(&mut self, contours: &[Vec<(i64, i64)>], ink: Ink) {
         let points = || contours.iter().flatten();

@@ -60,20 +60,24 @@ impl Wear {
 }
 
 pub(crate) fn scan(page: &Page, scanner: &Scanner, dice: &mut Dice) -> Scan {
-    let bitmap = if scanner.worn {
-        let wear = Wear::roll(dice);
-        let mut bitmap = raster::draw(page, scanner.dpi, wear.turn);
-        wear_down(&mut bitmap, &wear, dice);
-        bitmap
-    } else {
-        raster::draw(page, scanner.dpi, Turn::NONE)
-    };
+    let bitmap = picture(page, scanner, dice);
     Scan {
         jpeg: encode(&bitmap, scanner),
         width: bitmap.width,
         height: bitmap.height,
         colour: scanner.colour,
     }
+}
+
+/// What the scanner sees, before the JPEG.
+pub(crate) fn picture(page: &Page, scanner: &Scanner, dice: &mut Dice) -> Bitmap {
+    if !scanner.worn {
+        return raster::draw(page, scanner.dpi, Turn::NONE);
+    }
+    let wear = Wear::roll(dice);
+    let mut bitmap = raster::draw(page, scanner.dpi, wear.turn);
+    wear_down(&mut bitmap, &wear, dice);
+    bitmap
 }
 
 fn wear_down(bitmap: &mut Bitmap, wear: &Wear, dice: &mut Dice) {
@@ -217,7 +221,7 @@ fn lid_shadow(bitmap: &mut Bitmap, dice: &mut Dice) {
     );
 }
 
-fn encode(bitmap: &Bitmap, scanner: &Scanner) -> Vec<u8> {
+pub(crate) fn encode(bitmap: &Bitmap, scanner: &Scanner) -> Vec<u8> {
     let mut jpeg = Vec::new();
     let mut encoder = Encoder::new(&mut jpeg, scanner.quality);
     encoder.set_density(PixelDensity::dpi(scanner.dpi as u16));
