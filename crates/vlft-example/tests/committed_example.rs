@@ -64,6 +64,11 @@ fn the_smallest_dataset_is_the_committed_one() {
             "{name} differs"
         );
     }
+    let picture = examples.join("../docs/pictures/page-and-answer.jpg");
+    assert!(
+        fs::read(picture).unwrap() == showcase(),
+        "the README's picture differs"
+    );
 }
 
 #[test]
