@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result};
 
+use crate::jsonl::shown;
 use crate::record::{Part, Record};
 
 /// The file that an image path means.
@@ -22,7 +23,7 @@ pub struct Found {
 /// Looks beside the JSONL file first, then in the working directory. `base` is the directory of the
 /// JSONL file.
 pub fn find(base: &Path, image: &str) -> Option<Found> {
-    let beside = base.join(image);
+    let beside = beside(base, image);
     if beside.is_file() {
         return Some(Found {
             path: beside,
@@ -34,6 +35,30 @@ pub fn find(base: &Path, image: &str) -> Option<Found> {
         path: here,
         elsewhere: true,
     })
+}
+
+/// The path of an image beside the JSONL file; in the working directory without `./` in front.
+pub(crate) fn beside(base: &Path, image: &str) -> PathBuf {
+    match base == Path::new(".") {
+        true => PathBuf::from(image),
+        false => base.join(image),
+    }
+}
+
+/// A path for people: `splits/../pages/a.png` is `pages/a.png`. Not for opening files; a directory
+/// that is a link leads elsewhere.
+pub(crate) fn shown_short(path: &Path) -> String {
+    let text = shown(path);
+    let mut steps: Vec<&str> = Vec::new();
+    for step in text.split('/') {
+        match (step, steps.last()) {
+            ("..", Some(last)) if !["..", ".", ""].contains(last) => {
+                steps.pop();
+            }
+            _ => steps.push(step),
+        }
+    }
+    steps.join("/")
 }
 
 /// The path as it should be written: with `/`.
@@ -216,5 +241,13 @@ mod tests {
         let same = Rebase::new(&root.join("data"), &root.join("scans/../data")).unwrap();
         assert_eq!(same.image("./pages/a.png"), "./pages/a.png");
         assert_eq!(down.image("/x/a.png"), "/x/a.png");
+
+        for (path, short) in [
+            ("a/b/../c.png", "a/c.png"),
+            ("../a/../../c.png", "../../c.png"),
+            ("/../c", "/../c"),
+        ] {
+            assert_eq!(shown_short(Path::new(path)), short);
+        }
     }
 }

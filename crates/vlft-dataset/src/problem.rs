@@ -182,7 +182,7 @@ pub struct Problem {
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// As text the hint is shown once per rule; a thousand times would hide the problems.
+    /// As text each hint is shown once; a thousand times would hide the problems.
     #[serde(skip)]
     pub shows_hint: bool,
 }

@@ -40,6 +40,11 @@ pub(crate) fn document(
         }
         _ => Vec::new(),
     };
+    if let (Match::Nothing, Some(nearest), Some(last)) =
+        (found, candidates.first(), reasons.last_mut())
+    {
+        last.1 += &format!("; the nearest is `{nearest}`");
+    }
     let mut reasons = reasons.into_iter();
     let (reason, detail) = reasons.next().expect("a document is rejected for a reason");
     Reject {

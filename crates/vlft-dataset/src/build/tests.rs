@@ -180,7 +180,7 @@ fn everything_that_is_left_out_is_listed_with_its_reason_and_the_counts_reconcil
             "document",
             "lost_31.pdf",
             "no-image",
-            "no image has this name",
+            "no image has this name; the nearest is `lost_3l`",
         ],
         [
             "document",

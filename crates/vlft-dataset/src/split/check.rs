@@ -11,7 +11,7 @@ use vlft_base::{Diagnostic, Kind, Result};
 
 use super::facts::{self, Facts, Images};
 use super::groups::COMMON;
-use crate::jsonl::shown;
+use crate::image_path::shown_short;
 
 /// What is on more than one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -171,7 +171,7 @@ fn compare(all: &[Facts], images: &Images) -> CheckReport {
         }
         pages.push(Leak {
             kind: LeakKind::Image,
-            what: shown(&images.paths[image]),
+            what: shown_short(&images.paths[image]),
             places: sides.places(all),
         });
     }
@@ -217,7 +217,12 @@ impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 20;
         for file in &self.files {
-            writeln!(f, "{:>9} records   {}", grouped(file.records), file.file)?;
+            let noun = if file.records == 1 {
+                "record "
+            } else {
+                "records"
+            };
+            writeln!(f, "{:>9} {noun}   {}", grouped(file.records), file.file)?;
         }
         let mut counts: BTreeMap<LeakKind, usize> = BTreeMap::new();
         for leak in &self.leaks {

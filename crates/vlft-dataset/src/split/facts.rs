@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use vlft_base::{Diagnostic, Result};
 
 use crate::ids::Ids;
-use crate::image_path::{base_of, find};
+use crate::image_path::{base_of, beside, find, shown_short};
 use crate::jsonl::{self, Lines, shown};
 use crate::page_facts::PageFacts;
 use crate::problem::Problem;
@@ -114,7 +114,7 @@ fn record_facts(
 
 impl Images {
     fn index(&mut self, base: &Path, image: &str) -> usize {
-        let path = find(base, image).map_or_else(|| base.join(image), |found| found.path);
+        let path = find(base, image).map_or_else(|| beside(base, image), |found| found.path);
         let next = self.paths.len();
         let index = *self.known.entry(path.clone()).or_insert(next);
         if index == next {
@@ -182,7 +182,7 @@ pub(crate) fn missing_images(facts: &Facts, images: &Images) -> Option<Diagnosti
         .map(|(line, image)| {
             Diagnostic::error(format!(
                 "cannot read the image `{}`",
-                shown(&images.paths[image])
+                shown_short(&images.paths[image])
             ))
             .with_rule("image-missing")
             .at_line(&facts.file, line)

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use vlft_base::output::{Existing, cannot, check_free};
 use vlft_base::{Diagnostic, Kind, Result};
 
-use crate::image_path::{Rebase, base_of};
+use crate::image_path::{Rebase, base_of, shown_short};
 use crate::jsonl::{self, Lines, Writer, shown};
 pub use assign::{Fractions, NAMES};
 pub use check::{CheckReport, Leak, LeakKind, check};
@@ -176,7 +176,7 @@ fn report(
         common_images: groups
             .common_images
             .iter()
-            .map(|i| shown(&images.paths[*i]))
+            .map(|i| shown_short(&images.paths[*i]))
             .collect(),
         moved_to_fill: moved as u64,
     }

@@ -244,10 +244,10 @@ fn leaks_of_foreign_splits_are_named_by_kind_and_place() {
     let prefix = format!("{}/", shown(folder.0.path()));
     assert_eq!(
         report.to_string().replace(&prefix, ""),
-        "        2 records   splits/test.jsonl\n        2 records   splits/train.jsonl\n        1 records   splits/val.jsonl\n\
+        "        2 records   splits/test.jsonl\n        2 records   splits/train.jsonl\n        1 record    splits/val.jsonl\n\
          id `b` in splits/test.jsonl:1 and splits/train.jsonl:2\n\
          document `d3` in splits/test.jsonl:2 and splits/val.jsonl:1\n\
-         image `splits/../pages/p1.png` in splits/train.jsonl:1 and splits/val.jsonl:1\n\
+         image `pages/p1.png` in splits/train.jsonl:1 and splits/val.jsonl:1\n\
          1 image could not be read and were not compared\n\
          leaks: 1 by id, 1 by document, 1 by image"
     );

@@ -10,7 +10,7 @@ use vlft_base::did_you_mean;
 
 use super::Decode;
 use super::image_file;
-use crate::image_path::{find, slashed};
+use crate::image_path::{base_of, beside, find, slashed};
 use crate::json::Step;
 use crate::jsonl::shown;
 use crate::problem::{Finding, Rule};
@@ -100,9 +100,7 @@ impl<'a> ImageRules<'a> {
             findings.push((
                 Rule::PathBackslash,
                 format!("backslash in the image path `{image}`"),
-                Some(format!(
-                    "write `{usable}`; `--fix-out` does it for all of them"
-                )),
+                Some("paths use `/` on every system; `--fix-out` rewrites them all".to_owned()),
             ));
         }
         if depth(&usable) < -2 {
@@ -187,9 +185,9 @@ impl<'a> ImageRules<'a> {
 
     /// The nearest name beside the missing file, or the directory that is missing.
     fn nearest(&self, image: &str) -> Option<String> {
-        let path = self.base.join(image);
+        let path = beside(self.base, image);
         let name = path.file_name()?.to_str()?;
-        let directory = path.parent()?;
+        let directory = base_of(&path);
         if !directory.is_dir() {
             return Some(format!(
                 "there is no directory `{}`; paths are relative to the JSONL file",

@@ -97,7 +97,7 @@ pub fn validate(
                 fixer.line(line, &checked, &checker)?;
             }
             summary.add(&checked);
-            for problem in summary.mark_first_hints(checked.problems) {
+            for problem in summary.arranged(checked.problems) {
                 sink(problem);
             }
         }

@@ -1,7 +1,8 @@
 //! What `validate` says in the end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::Serialize;
 use vlft_base::format::{count, grouped};
@@ -29,8 +30,9 @@ pub struct Summary {
     pub max_tokens: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fixed: Option<Fixed>,
+    /// Hashes of the hints that were shown.
     #[serde(skip)]
-    hinted: BTreeSet<Rule>,
+    hinted: HashSet<u64>,
 }
 
 impl Summary {
@@ -46,7 +48,7 @@ impl Summary {
             by_rule: BTreeMap::new(),
             max_tokens: None,
             fixed: None,
-            hinted: BTreeSet::new(),
+            hinted: HashSet::new(),
         }
     }
 
@@ -75,11 +77,15 @@ impl Summary {
         }
     }
 
-    /// The first problem of each rule shows its hint.
-    pub(crate) fn mark_first_hints(&mut self, problems: Vec<Problem>) -> Vec<Problem> {
-        let mut problems = problems;
+    /// In the order of their columns; a hint that was shown before is not shown again.
+    pub(crate) fn arranged(&mut self, mut problems: Vec<Problem>) -> Vec<Problem> {
+        problems.sort_by_key(|problem| problem.column);
         for problem in &mut problems {
-            problem.shows_hint = problem.hint.is_some() && self.hinted.insert(problem.rule);
+            problem.shows_hint = problem.hint.as_ref().is_some_and(|hint| {
+                let mut hasher = DefaultHasher::new();
+                hint.hash(&mut hasher);
+                self.hinted.insert(hasher.finish())
+            });
         }
         problems
     }

@@ -144,7 +144,7 @@ fn each_fault_is_told_at_its_place_with_its_rule() {
         (
             line("a", "p\\1.png", "{}"),
             &[
-                "d.jsonl:1:IMAGE: error[path-backslash]: backslash in the image path `p\\1.png`\n  hint: write `p/1.png`; `--fix-out` does it for all of them",
+                "d.jsonl:1:IMAGE: error[path-backslash]: backslash in the image path `p\\1.png`\n  hint: paths use `/` on every system; `--fix-out` rewrites them all",
             ],
         ),
         (
