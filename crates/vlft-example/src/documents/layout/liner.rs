@@ -27,7 +27,7 @@ pub(super) fn pages(bill: &Bill, dice: &mut Dice) -> Vec<Page> {
     }
     // The back of the front, if somebody turned the paper over: always for the longest ones.
     if dice.percent(20) || bill.containers.len() > ON_A_RIDER {
-        pages.push(terms::page(A4, bill.carrier.name));
+        pages.push(terms::page(A4, bill));
     }
     number_pages(&mut pages);
     pages

@@ -1,5 +1,6 @@
 //! A page of small print in two columns, in our own words.
 
+use crate::documents::bill::Bill;
 use crate::page::{Font, Page, Style};
 
 const CLAUSES: [(&str, &str); 16] = [
@@ -69,7 +70,9 @@ const CLAUSES: [(&str, &str); 16] = [
     ),
 ];
 
-pub(super) fn page(size: (i32, i32), carrier: &str) -> Page {
+/// The foot names the bill, as carriers print it: otherwise the same sheet would stand in many documents,
+/// and a split that keeps equal pages together would keep those documents together.
+pub(super) fn page(size: (i32, i32), bill: &Bill) -> Page {
     let mut page = Page::new(size);
     let title = Style::new(Font::SansBold, 120);
     page.centred(size.0 / 2, 480, title, "TERMS AND CONDITIONS OF CARRIAGE");
@@ -90,7 +93,10 @@ pub(super) fn page(size: (i32, i32), carrier: &str) -> Page {
         size.0 / 2,
         size.1 - 300,
         body,
-        &format!("(c) {carrier} - terms form 07"),
+        &format!(
+            "(c) {} - terms form 07 - B/L {}",
+            bill.carrier.name, bill.number
+        ),
     );
     page
 }

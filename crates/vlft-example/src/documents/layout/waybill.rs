@@ -29,7 +29,7 @@ pub(super) fn pages(bill: &Bill, dice: &mut Dice) -> Vec<Page> {
         table(&mut page, 950, bill, part, ON_THE_FRONT + i * ON_A_SHEET);
         pages.push(page);
     }
-    pages.push(terms::page(A4, bill.carrier.name));
+    pages.push(terms::page(A4, bill));
     number_pages(&mut pages);
     pages
 }
