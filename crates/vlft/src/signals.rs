@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use vlft_base::{Diagnostic, Result};
 
+use crate::exit::Exit;
+use crate::terminal::Terminal;
+
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Takes over ^C and SIGTERM (on Windows also closing the console): the first one raises the flag,
@@ -14,6 +17,7 @@ pub(crate) fn stop_flag() -> Result<&'static AtomicBool> {
         if STOP.swap(true, Ordering::SeqCst) {
             end_now();
         }
+        Terminal::plain().note("stopping after this step; ^C again stops at once");
     })
     .map_err(|e| Diagnostic::error("cannot watch for ^C").caused_by(e))?;
     Ok(&STOP)
@@ -22,5 +26,5 @@ pub(crate) fn stop_flag() -> Result<&'static AtomicBool> {
 /// What is on disk at this moment is whole (temporary names, renames), so this loses only work.
 #[expect(clippy::exit, reason = "a person who presses ^C twice means it")]
 fn end_now() {
-    std::process::exit(crate::exit::Exit::Interrupted as i32)
+    std::process::exit(Exit::Interrupted as i32)
 }

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use anstream::{AutoStream, ColorChoice};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use vlft_base::{Diagnostic, Result, Severity};
+use vlft_base::{Diagnostic, Kind, Result, Severity};
 
 /// How the user wants things shown: the global flags, parsed.
 #[derive(Clone, Copy, Debug)]
@@ -69,15 +69,21 @@ impl Terminal {
 
     /// One result among many: a line of text, or one line of JSON Lines.
     pub(crate) fn line<R: Serialize + Display>(&self, line: &R) {
-        let text = if self.look.json {
-            match serde_json::to_string(line) {
-                Ok(json) => json,
-                Err(e) => return self.remember(io::Error::other(e)),
-            }
+        if self.look.json {
+            self.json_line(line);
         } else {
-            line.to_string()
-        };
-        self.write_stdout(text.trim_end_matches('\n'));
+            self.write_stdout(line.to_string().trim_end_matches('\n'));
+        }
+    }
+
+    /// One line of JSON Lines, and nothing in text mode: there a person is told on stderr.
+    pub(crate) fn json_line<R: Serialize>(&self, line: &R) {
+        if self.look.json {
+            match serde_json::to_string(line) {
+                Ok(json) => self.write_stdout(&json),
+                Err(e) => self.remember(io::Error::other(e)),
+            }
+        }
     }
 
     /// Help and version, with clap's own colours.
@@ -206,9 +212,12 @@ const RESET: &str = "\x1b[0m";
 /// hint: did you mean `rank`?
 /// ```
 fn render(diagnostic: &Diagnostic) -> String {
-    let (word, colour) = match diagnostic.severity() {
-        Severity::Error => ("error", RED),
-        Severity::Warning => ("warning", YELLOW),
+    let (word, colour) = match (diagnostic.severity(), diagnostic.kind()) {
+        (Severity::Warning, _) => ("warning", YELLOW),
+        // What was asked for, and what is done already, is no error.
+        (Severity::Error, Kind::Interrupted) => ("interrupted", YELLOW),
+        (Severity::Error, Kind::NothingToDo) => ("nothing to do", YELLOW),
+        (Severity::Error, _) => ("error", RED),
     };
     let rule = match diagnostic.rule() {
         Some(rule) => format!("[{rule}]"),

@@ -16,10 +16,15 @@
 
 mod build_jsonl;
 mod doctor;
+#[cfg(feature = "train")]
+mod eval;
 mod exit_codes;
 mod rasterize;
+mod show;
 mod split;
 mod stats;
+#[cfg(feature = "train")]
+mod train;
 mod validate;
 
 use clap::{CommandFactory, Subcommand};
@@ -44,6 +49,14 @@ pub(crate) enum Command {
     Split(split::Args),
     /// What a dataset is made of: sizes, tokens, label coverage
     Stats(stats::Args),
+    /// One record as the model sees it, what is trained on marked
+    Show(show::Args),
+    /// Train a LoRA adapter; the same command resumes
+    #[cfg(feature = "train")]
+    Train(train::Args),
+    /// The loss of a model, with or without an adapter, on a data set
+    #[cfg(feature = "train")]
+    Eval(eval::Args),
     /// Check this machine: libpdfium, memory, disk; `--fix` installs libpdfium
     Doctor(doctor::Args),
     /// What the exit codes mean
@@ -60,6 +73,11 @@ impl Command {
             Command::Validate(args) => validate::run(args, terminal),
             Command::Split(args) => split::run(args, terminal),
             Command::Stats(args) => stats::run(args, terminal),
+            Command::Show(args) => show::run(args, terminal),
+            #[cfg(feature = "train")]
+            Command::Train(args) => train::run(args, terminal),
+            #[cfg(feature = "train")]
+            Command::Eval(args) => eval::run(args, terminal),
             Command::Doctor(args) => doctor::run(args, terminal),
             Command::ExitCodes => exit_codes::run(terminal),
         }
