@@ -517,6 +517,29 @@ mod tests {
         assert_eq!(error.hint_text(), Some("did you mean `d.jsonl`?"));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_give_lines_or_problems_and_no_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            for line in lines(&bytes).into_iter().flatten().flatten() {
+                let _ = parse(&line.text, "f", line.number);
+            }
+        }
+
+        /// Any damage to a good line is a problem at a column inside it, or still a good record.
+        #[test]
+        fn a_damaged_line_is_told_at_its_column(at in 0..GOOD.len(), with in "[\\PC\\n]{0,3}", cut in 0usize..4) {
+            let end = (at + cut).min(GOOD.len());
+            let text = format!("{}{with}{}", &GOOD[..at], &GOOD[end..]).replace('\n', " ");
+            if let Err(problems) = parse(&text, "f", 1) {
+                proptest::prop_assert!(!problems.is_empty());
+                for problem in problems {
+                    let column = problem.column.unwrap_or(1);
+                    proptest::prop_assert!((1..=text.chars().count() as u64 + 1).contains(&column), "{problem}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn fifty_thousand_lines_stream_in_seconds() {
         let dir = tempfile::tempdir().unwrap();

@@ -112,11 +112,16 @@ fn index_root(
 }
 
 fn is_image(path: &Path) -> bool {
-    path.extension().and_then(|e| e.to_str()).is_some_and(|e| {
-        ["png", "jpg", "jpeg", "webp"]
-            .iter()
-            .any(|known| e.eq_ignore_ascii_case(known))
-    })
+    // `._a.jpg`: what macOS puts beside `a.jpg` into zips. It is no image.
+    let is_shadow = path
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with("._"));
+    !is_shadow
+        && path.extension().and_then(|e| e.to_str()).is_some_and(|e| {
+            ["png", "jpg", "jpeg", "webp"]
+                .iter()
+                .any(|known| e.eq_ignore_ascii_case(known))
+        })
 }
 
 fn add_manifest(

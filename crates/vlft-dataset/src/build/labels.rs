@@ -437,4 +437,14 @@ mod tests {
             assert_eq!(error, expected);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_labels_are_read_or_refused_without_panic(
+            name in "l\\.(json|jsonl|csv)",
+            text in "(\\[|\\{|\"a\"|:|,|;|1|\\}|\\]|\n|\r|\t|\"|é| ){0,30}",
+        ) {
+            let _ = read_as(&name, text.as_bytes());
+        }
+    }
 }

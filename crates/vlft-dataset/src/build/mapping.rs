@@ -385,4 +385,12 @@ unique = "number"
             );
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_damaged_mapping_is_read_or_refused_without_panic(at in 0..GOOD.len(), with in "\\PC{0,3}", cut in 0usize..9) {
+            let end = (at + cut).min(GOOD.len());
+            let _ = Mapping::parse(&format!("{}{with}{}", &GOOD[..at], &GOOD[end..]), Path::new("m.toml"));
+        }
+    }
 }

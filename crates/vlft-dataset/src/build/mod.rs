@@ -31,6 +31,7 @@ use images::{Images, Reading};
 use labels::Row;
 use mapping::Mapping;
 use matching::Match;
+use nearest::Nearest;
 
 pub use names::Step as MatchStep;
 pub use report::{BuildReport, Reason, Reject, Rejected, What};
@@ -75,6 +76,7 @@ pub fn build(options: &Options) -> Result<BuildReport> {
     std::fs::create_dir_all(base).map_err(|e| cannot("create", base, e))?;
     let mut relative = Relative::to(base)?;
     let mut built = Built::new(&rows, &nameless, &images, unused_columns(&mapping, &rows));
+    let mut nearest = Nearest::new(images.readings.iter().map(|r| r.name.as_str()));
     let mut records = Vec::new();
     for (document, found) in documents.iter().zip(&matches) {
         let target = target::target(&mapping, &document.rows);
@@ -87,7 +89,9 @@ pub fn build(options: &Options) -> Result<BuildReport> {
             }
             (target, found) => {
                 let faults = target.err().unwrap_or_default();
-                built.add_reject(reject::document(document, faults, found, &names, &images));
+                let reject =
+                    reject::document(document, faults, found, &names, &images, &mut nearest);
+                built.add_reject(reject);
             }
         }
     }

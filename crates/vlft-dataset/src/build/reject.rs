@@ -7,8 +7,8 @@ use super::Document;
 use super::images::{Images, PageFault, Reading};
 use super::labels::Row;
 use super::matching::Match;
-use super::names::Pattern;
-use super::nearest::nearest;
+use super::names::{Pattern, base_name};
+use super::nearest::Nearest;
 use super::report::{Reason, Reject, What};
 use super::target::{Fault, LabelFault};
 use crate::jsonl::shown;
@@ -20,6 +20,7 @@ pub(crate) fn document(
     found: &Match,
     labels: &[String],
     images: &Images,
+    nearest: &mut Nearest,
 ) -> Reject {
     let mut reasons: Vec<(Reason, String)> = Vec::new();
     let mut places: Vec<String> = Vec::new();
@@ -34,10 +35,7 @@ pub(crate) fn document(
     let mut seen = BTreeSet::new();
     places.retain(|place| seen.insert(place.clone()));
     let candidates = match found {
-        Match::Nothing => {
-            let names: Vec<String> = images.readings.iter().map(|r| r.name.clone()).collect();
-            nearest(&document.name, &names)
-        }
+        Match::Nothing => nearest.to(base_name(&document.name)),
         _ => Vec::new(),
     };
     if let (Match::Nothing, Some(nearest), Some(last)) =

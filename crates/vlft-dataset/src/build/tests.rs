@@ -345,3 +345,60 @@ fn pages_of_rasterized_documents_come_from_the_manifest() {
         "an image of the manifest is not there"
     );
 }
+
+#[test]
+fn one_json_file_per_document_is_named_by_its_file() {
+    let folder = Folder::new(&json!([]), &["a b.png", "c.png", "._a b.png"]);
+    let labels = folder.path("labels");
+    fs::create_dir(&labels).unwrap();
+    let label = |bl: &str| {
+        json!({"bl_number": bl, "free_days": 7, "details": [{"number": "M1", "size": "20"}]})
+            .to_string()
+    };
+    fs::write(labels.join("A b.json"), label("B1")).unwrap();
+    fs::write(labels.join("c.pdf.json"), label("B2")).unwrap();
+    let mapping = MAPPING
+        .replace("type = \"list\"", "type = \"list\"\ncolumn = \"details\"")
+        .replace(", column = \"Container_Number\"", "")
+        .replace(", column = \"Container_Size\"", "");
+    fs::write(folder.path("m.toml"), mapping).unwrap();
+    let report = build(&Options {
+        labels,
+        images: vec![folder.path("pages")],
+        mapping: folder.path("m.toml"),
+        out: folder.path("data/all.jsonl"),
+        existing: Existing::Refuse,
+    })
+    .unwrap();
+    assert!(report.is_clean());
+    assert_eq!((report.unused_images, report.images), (0, 2));
+    let records = load_for_training(&folder.path("data/all.jsonl")).unwrap();
+    let ids: Vec<&str> = records.iter().map(|n| n.record.id.as_str()).collect();
+    assert_eq!(ids, ["A b", "c.pdf"]);
+    assert!(
+        records[0].record.messages[2]
+            .text()
+            .contains(r#""containers":[{"number":"M1","size":"20"}]"#)
+    );
+}
+
+#[test]
+fn twenty_thousand_documents_are_built_in_seconds() {
+    let labels: Vec<Value> = (0..20_000)
+        .map(|n| row(&format!("SCAN {n:05} (1).PDF"), "B", json!(7), "M1"))
+        .collect();
+    let folder = Folder::new(&json!(labels), &[]);
+    for n in 0..20_000 {
+        // Every tenth has no image, or one with another name.
+        let name = if n % 10 == 0 {
+            format!("SCAN_{n:05}x.png")
+        } else {
+            format!("SCAN_{n:05}_1__1.png")
+        };
+        fs::write(folder.path("pages").join(name), "").unwrap();
+    }
+    let start = std::time::Instant::now();
+    let report = folder.build(Existing::Refuse).unwrap();
+    assert_eq!((report.records, report.rejected), (18_000, 2_000));
+    assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+}
