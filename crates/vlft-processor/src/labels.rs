@@ -240,7 +240,7 @@ fn refuse_structure_in_text(record: &Record) -> Result<()> {
                 at + 1,
                 record.id
             ))
-            .with_rule("image-in-answer")
+            .with_rule("image-role")
             .expected("text only"));
         }
     }
@@ -352,7 +352,7 @@ mod tests {
             ("system", "<|image_pad|>", "special-token"),
             ("assistant", "{\"a\":\"<|im_end|>\"}", "special-token"),
             ("assistant", "<|vision_start|>", "special-token"),
-            ("assistant", "image:a.png", "image-in-answer"),
+            ("assistant", "image:a.png", "image-role"),
         ] {
             let error = with(role, text).unwrap_err();
             assert_eq!(error.rule(), Some(rule));

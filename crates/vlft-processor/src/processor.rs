@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use vlft_base::Result;
+use vlft_base::{Diagnostic, Result};
 use vlft_dataset::image_path::find;
 use vlft_dataset::record::Record;
 use vlft_dataset::token_counter::{ImageSize, TokenCount, TokenCounter};
@@ -40,6 +40,11 @@ impl Processor {
     /// Reads `preprocessor_config.json`, the chat template, `tokenizer.json`, and what `config.json`
     /// says about them. An error names the file, and the key in it.
     pub fn from_dir(model_dir: &Path, options: &Options) -> Result<Self> {
+        if !model_dir.is_dir() {
+            return Err(Diagnostic::error("model directory not found")
+                .at(model_dir)
+                .expected("a directory with `config.json`, `tokenizer.json` and the like"));
+        }
         Ok(Self {
             preprocessor: Preprocessor::from_dir(model_dir, options)?,
             template: ChatTemplate::from_dir(model_dir)?,

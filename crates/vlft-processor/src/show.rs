@@ -97,9 +97,12 @@ pub fn show(options: &Options) -> Result<Shown> {
 fn find(path: &Path, which: Option<&str>) -> Result<(u64, Record)> {
     let file = jsonl::shown(path);
     let wanted_line = which.and_then(|which| which.strip_prefix(':')?.parse::<u64>().ok());
-    let mut ids = Vec::new();
+    let (mut ids, mut n_broken) = (Vec::new(), 0);
     for line in Lines::open(path)? {
-        let Ok(line) = line? else { continue };
+        let Ok(line) = line? else {
+            n_broken += 1;
+            continue;
+        };
         if line.is_empty() {
             continue;
         }
@@ -115,13 +118,17 @@ fn find(path: &Path, which: Option<&str>) -> Result<(u64, Record)> {
                     Diagnostic::all(problems).expect("a line that was refused has a problem")
                 );
             }
-            Err(_) => {}
+            Err(_) => n_broken += 1,
         }
     }
     let Some(which) = which else {
         return Err(Diagnostic::error("the file has no records").at(path));
     };
-    let missing = Diagnostic::error(format!("no record `{which}`")).at(path);
+    let mut missing = Diagnostic::error(format!("no record `{which}`")).at(path);
+    if n_broken > 0 {
+        let lines = count(n_broken, "broken line");
+        missing = missing.caused_by(format!("{lines} passed over; `vlft validate` names them"));
+    }
     Err(match did_you_mean(which, ids.iter().map(String::as_str)) {
         Some(id) => missing.hint(format!("did you mean `{id}`?")),
         None => missing.hint("name an id, or a line as `:12`"),
