@@ -1,0 +1,278 @@
+use super::*;
+use proptest::prelude::*;
+use serde_json::json;
+use std::fs;
+use std::sync::LazyLock;
+use vlft_dataset::record::Role;
+
+fn tiny_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/tiny")
+}
+
+static TINY: LazyLock<Processor> =
+    LazyLock::new(|| Processor::from_dir(&tiny_dir(), &Options::default()).unwrap());
+
+/// As the published vocabulary has it, two line breaks are one token.
+static MERGING: LazyLock<Processor> = LazyLock::new(|| {
+    let dir = tempfile::tempdir().unwrap();
+    for name in [
+        "config.json",
+        "chat_template.json",
+        "preprocessor_config.json",
+        "tokenizer_config.json",
+    ] {
+        fs::copy(tiny_dir().join(name), dir.path().join(name)).unwrap();
+    }
+    let tokenizer = fs::read_to_string(tiny_dir().join("tokenizer.json")).unwrap();
+    let merging = tokenizer.replacen("\"ĠĠĠĠĠ\":", "\"ĊĊ\":", 1).replacen(
+        "[\"ĠĠ\",\"ĠĠĠ\"]",
+        "[\"Ċ\",\"Ċ\"]",
+        1,
+    );
+    fs::write(dir.path().join("tokenizer.json"), merging).unwrap();
+    Processor::from_dir(dir.path(), &Options::default()).unwrap()
+});
+
+fn record(messages: serde_json::Value) -> Record {
+    serde_json::from_value(json!({"id": "r", "messages": messages})).unwrap()
+}
+
+fn text(role: &str, text: &str) -> serde_json::Value {
+    json!({"role": role, "content": [{"type": "text", "text": text}]})
+}
+
+/// What generation starts from must be what training put before the answer, token for token.
+/// An answer for which that fails must be refused.
+fn prompt_is_a_token_prefix(processor: &Processor, question: &str, answer: &str) {
+    let record = record(json!([text("user", question), text("assistant", answer)]));
+    let sample = match processor.sample(&record, Path::new("")) {
+        Ok(sample) => sample,
+        Err(e) => return assert_eq!(e.rule(), Some("answer-boundary"), "{e}"),
+    };
+    let prompt = processor
+        .template
+        .render(&record.messages[..1], true)
+        .unwrap();
+    let prompt = processor.tokenizer.encode(&prompt).unwrap().ids;
+    let trained = sample
+        .labels
+        .iter()
+        .position(|label| *label != IGNORED)
+        .unwrap();
+    assert_eq!(
+        sample.input_ids[..trained],
+        prompt,
+        "{question:?} {answer:?}"
+    );
+    let end = sample
+        .labels
+        .iter()
+        .rposition(|label| *label != IGNORED)
+        .unwrap();
+    assert!(
+        sample.labels[trained..=end]
+            .iter()
+            .all(|label| *label != IGNORED)
+    );
+    let answer_again = processor.decode(&sample.input_ids[trained..end]).unwrap();
+    // The tokenizer composes accents (NFC); otherwise nothing is lost.
+    if answer.is_ascii() {
+        assert_eq!(answer_again, answer);
+    }
+    assert_eq!(
+        processor.decode(&[sample.input_ids[end]]).unwrap(),
+        "<|im_end|>"
+    );
+}
+
+proptest! {
+    #[test]
+    fn the_prompt_is_a_token_prefix_or_the_answer_is_refused(
+        question in "[ \n\t{}a-zA-Z0-9éß你'\"\u{301}]{0,12}",
+        answer in "[ \n\r\t{}:a-zA-Z0-9éß你'\"\u{301}]{0,12}",
+    ) {
+        prompt_is_a_token_prefix(&TINY, &question, &answer);
+        prompt_is_a_token_prefix(&MERGING, &question, &answer);
+    }
+}
+
+#[test]
+fn answers_that_begin_with_a_line_break_are_refused_others_are_not() {
+    for (answer, fine) in [
+        ("{}", true),
+        (" {}", true),
+        ("\t{}", true),
+        ("\n{}", false),
+        ("\n\n{}", false),
+    ] {
+        let record = record(json!([text("user", "?"), text("assistant", answer)]));
+        assert_eq!(
+            MERGING.sample(&record, Path::new("")).is_ok(),
+            fine,
+            "{answer:?}"
+        );
+        prompt_is_a_token_prefix(&MERGING, "?", answer);
+    }
+}
+
+#[test]
+fn under_every_template_the_trained_tokens_are_the_answers_and_their_ends() {
+    let fixtures = tiny_dir().join("..");
+    for template in ["plain.jinja", "tools.jinja"] {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["config.json", "preprocessor_config.json", "tokenizer.json"] {
+            fs::copy(tiny_dir().join(name), dir.path().join(name)).unwrap();
+        }
+        let source = fixtures.join("templates").join(template);
+        fs::copy(source, dir.path().join("chat_template.jinja")).unwrap();
+        let processor = Processor::from_dir(dir.path(), &Options::default()).unwrap();
+        let data = fs::read_to_string(fixtures.join("data/train.jsonl")).unwrap();
+        for line in data.lines() {
+            let record: Record = serde_json::from_str(line).unwrap();
+            let sample = processor.sample(&record, &fixtures.join("data")).unwrap();
+            let trained: Vec<u32> = (sample.labels.iter())
+                .filter(|label| **label != IGNORED)
+                .map(|label| *label as u32)
+                .collect();
+            let answers: String = (record.messages.iter())
+                .filter(|message| message.role == Role::Assistant)
+                .map(|message| message.text() + "<|im_end|>")
+                .collect();
+            assert_eq!(processor.decode(&trained).unwrap(), answers, "{template}");
+        }
+    }
+}
+
+#[test]
+fn images_that_are_missing_or_of_an_impossible_shape_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    image::RgbImage::new(1, 9000)
+        .save(dir.path().join("tall.png"))
+        .unwrap();
+    let with = |name: &str| {
+        let image = json!({"type": "image", "image": name});
+        record(json!([{"role": "user", "content": [image]}, text("assistant", "{}")]))
+    };
+    for (name, rule) in [("tall.png", "image-aspect"), ("no.png", "image-missing")] {
+        let sample = TINY.sample(&with(name), dir.path()).unwrap_err();
+        let count = TINY.count(&with(name), dir.path()).unwrap_err();
+        assert_eq!((sample.rule(), count.rule()), (Some(rule), Some(rule)));
+        assert_eq!(sample.places()[0].file, dir.path().join(name));
+    }
+}
+
+#[test]
+fn a_conversation_that_stops_before_an_answer_has_nothing_to_train_on() {
+    let record = record(json!([text("system", "a"), text("user", "b")]));
+    assert_eq!(record.messages[1].role, Role::User);
+    let sample = TINY.sample(&record, Path::new("")).unwrap();
+    assert_eq!(sample.supervised(), 0);
+    assert_eq!(
+        TINY.count(&record, Path::new("")).unwrap().total,
+        sample.len()
+    );
+}
+
+#[test]
+fn a_model_directory_with_a_fault_is_refused_by_file_and_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = [
+        "config.json",
+        "preprocessor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ];
+    let restore = || {
+        for name in names {
+            fs::copy(tiny_dir().join(name), dir.path().join(name)).unwrap();
+        }
+    };
+    restore();
+    Processor::from_dir(dir.path(), &Options::default()).unwrap();
+    for (name, from, to, expected) in [
+        (
+            "config.json",
+            "\"image_token_id\": ",
+            "\"image_token_id\": 1",
+            "`image_token_id`",
+        ),
+        (
+            "config.json",
+            "\"vocab_size\": ",
+            "\"vocab_size\": 0.",
+            "`text_config.vocab_size`",
+        ),
+        ("config.json", "{", "{,", "not valid JSON"),
+        (
+            "tokenizer.json",
+            "<|image_pad|>",
+            "<|image_bad|>",
+            "`<|image_pad|>`",
+        ),
+        (
+            "tokenizer.json",
+            "\"type\":\"BPE\"",
+            "\"type\":\"XPE\"",
+            "cannot use the tokenizer",
+        ),
+        (
+            "tokenizer_config.json",
+            "\"pad_token\": \"<|endoftext|>\"",
+            "\"pad_token\": \"<pad>\"",
+            "`<pad>`",
+        ),
+        (
+            "tokenizer_config.json",
+            "\"content\": \"<|im_start|>\"",
+            "\"content\": \"<|im_end|>\"",
+            "disagree",
+        ),
+    ] {
+        restore();
+        let path = dir.path().join(name);
+        let whole = fs::read_to_string(&path).unwrap();
+        let broken = whole.replacen(from, to, 1);
+        assert_ne!(whole, broken, "{name} has no {from}");
+        fs::write(&path, broken).unwrap();
+        let Err(error) = Processor::from_dir(dir.path(), &Options::default()) else {
+            panic!("{name} with {to} was accepted");
+        };
+        assert!(
+            error.to_string().contains(expected),
+            "{error} lacks {expected}"
+        );
+    }
+    for name in ["preprocessor_config.json", "tokenizer.json"] {
+        restore();
+        fs::remove_file(dir.path().join(name)).unwrap();
+        let Err(error) = Processor::from_dir(dir.path(), &Options::default()) else {
+            panic!("a directory without {name} was accepted");
+        };
+        assert!(error.message().contains(name), "{error}");
+    }
+}
+
+#[test]
+fn the_contract_tells_what_changed() {
+    let own = TINY.contract();
+    let json = serde_json::to_string(&own).unwrap();
+    let read: Contract = serde_json::from_str(&json).unwrap();
+    assert_eq!(read, own);
+    let options = Options {
+        min_pixels: None,
+        max_pixels: Some(8192),
+    };
+    let other = Processor::from_dir(&tiny_dir(), &options)
+        .unwrap()
+        .contract();
+    assert_eq!(own.differences(&own), Vec::<String>::new());
+    assert_eq!(
+        own.differences(&other),
+        [format!(
+            "max_pixels: {} in the contract, 8192 now",
+            own.max_pixels
+        )]
+    );
+    let repeated = Processor::from_dir(&tiny_dir(), &other.options()).unwrap();
+    assert_eq!(repeated.contract(), other);
+}
