@@ -13,6 +13,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use vlft_base::{Diagnostic, Result};
+use vlft_model::lora::TEXT_TARGETS;
 
 use reader::{Bound, Choice, Reader, Section};
 pub use schema::config_schema;
@@ -276,24 +277,13 @@ impl ModelConfig {
 /// No upper limit.
 const ANY: u64 = u64::MAX;
 
-/// The linear layers of a language-model block.
-const TARGETS: [&str; 7] = [
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "o_proj",
-    "gate_proj",
-    "up_proj",
-    "down_proj",
-];
-
 impl Default for LoraConfig {
     fn default() -> Self {
         Self {
             rank: 16,
             alpha: 32.0,
             dropout: 0.0,
-            targets: TARGETS.map(str::to_owned).to_vec(),
+            targets: TEXT_TARGETS.map(str::to_owned).to_vec(),
             vision: false,
             rslora: false,
             init: None,
@@ -308,7 +298,12 @@ impl LoraConfig {
             rank: s.size("rank", d.rank, 1..=65_536, "r of A [r, in] and B [out, r]"),
             alpha: s.number("alpha", d.alpha, Bound::Positive, "scale is alpha / rank"),
             dropout: s.number("dropout", d.dropout, Bound::Fraction, "on the input of A"),
-            targets: s.names("targets", &d.targets, &TARGETS, "in the language model"),
+            targets: s.names(
+                "targets",
+                &d.targets,
+                &TEXT_TARGETS,
+                "in the language model",
+            ),
             vision: s.boolean("vision", d.vision, "also adapt the vision blocks"),
             rslora: s.boolean("rslora", d.rslora, "scale is alpha / sqrt(rank)"),
             init: s.optional_path("init", "a PEFT adapter to start from"),

@@ -2,7 +2,6 @@
 //! norm. Moments are f32 like the adapters.
 
 use burn::tensor::Tensor;
-use vlft_kernels::reduce::sum_of_squares;
 use vlft_model::lora::Pair;
 use vlft_model::{AdapterGradients, Adapters};
 
@@ -97,13 +96,6 @@ impl Update<'_> {
         let denominator = moments.v.clone().sqrt() / correction + self.config.eps;
         p - moments.m.clone() / denominator * step_size
     }
-}
-
-/// L2 norm over all gradients, summed in a fixed order.
-pub fn global_norm(gradients: &AdapterGradients) -> f64 {
-    let pairs = gradients.pairs().iter().flatten();
-    let squares = pairs.map(|pair| sum_of_squares(pair.a.clone()) + sum_of_squares(pair.b.clone()));
-    squares.sum::<f64>().sqrt()
 }
 
 /// Scales all gradients so that their norm is at most `max_norm`; 0 means off.

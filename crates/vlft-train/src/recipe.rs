@@ -23,7 +23,7 @@ use crate::device::Device;
 use crate::eval::{Evaluation, evaluate};
 use crate::lock::Lock;
 use crate::log::{EvalLine, Line, MetricsLog, Pace, ProgressLine, StepLine, SummaryLine};
-use crate::optim::{AdamW, clip, global_norm};
+use crate::optim::{AdamW, clip};
 use crate::order::{Order, total_steps};
 use crate::report;
 use crate::run_dir::RunDir;
@@ -287,7 +287,7 @@ impl Trainer<'_> {
             &self.samples,
             micro_batches,
         )?;
-        let grad_norm = global_norm(&outcome.gradients);
+        let grad_norm = outcome.gradients.norm();
         if !outcome.loss.is_finite() || !grad_norm.is_finite() {
             return Err(not_a_number(
                 progress.step + 1,

@@ -236,6 +236,7 @@ fn evaluation_agrees_with_transformers_with_and_without_an_adapter() {
             min_pixels,
             max_pixels,
             base: None,
+            compute: None,
         };
         let found = eval::run(&options, &mut |_| {}).unwrap();
         assert_eq!(found.records, case["records"].as_u64().unwrap(), "{name}");
