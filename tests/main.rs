@@ -3,4 +3,8 @@
 
 mod cli;
 mod layering;
+#[cfg(feature = "train")]
+mod resume;
 mod support;
+#[cfg(feature = "train")]
+mod train;

@@ -8,6 +8,17 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// The committed fixtures, as a config may name them.
+#[cfg(feature = "train")]
+pub(crate) fn fixtures() -> String {
+    let path = repository()
+        .join("tests/fixtures")
+        .canonicalize()
+        .expect("they are committed");
+    // TOML strings and our own messages use `/` on every system.
+    path.to_string_lossy().replace('\\', "/")
+}
+
 /// The binary under test; colour off, not on a terminal, English messages.
 pub(crate) fn vlft() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vlft"));

@@ -10,6 +10,7 @@ use rand::distr::{Distribution, Uniform};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use vlft_base::{Diagnostic, Result, did_you_mean, one_of};
+use vlft_kernels::reduce::sum_of_squares;
 
 use crate::qwen3_vl::Config;
 
@@ -231,6 +232,14 @@ impl AdapterGradients {
                 },
             });
         }
+    }
+
+    /// L2 norm over all gradients, summed in a fixed order.
+    pub fn norm(&self) -> f64 {
+        let pairs = self.pairs.iter().flatten();
+        let squares =
+            pairs.map(|pair| sum_of_squares(pair.a.clone()) + sum_of_squares(pair.b.clone()));
+        squares.sum::<f64>().sqrt()
     }
 
     /// Multiplies everything, as averaging over the tokens of a step does.

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use anstream::{AutoStream, ColorChoice};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use vlft_base::format::count;
 use vlft_base::{Diagnostic, Kind, Result, Severity};
 
 /// How the user wants things shown: the global flags, parsed.
@@ -25,6 +26,8 @@ pub(crate) struct Look {
 
 pub(crate) struct Terminal {
     look: Look,
+    /// Reports are not shown: stdout belongs to somebody else.
+    stdout_is_taken: bool,
     bars: MultiProgress,
     /// The first failure to write the result, reported by [`Terminal::finish`].
     stdout_failure: Mutex<Option<io::Error>>,
@@ -40,6 +43,7 @@ impl Terminal {
         };
         Self {
             look,
+            stdout_is_taken: false,
             bars: MultiProgress::with_draw_target(target),
             stdout_failure: Mutex::new(None),
         }
@@ -53,6 +57,18 @@ impl Terminal {
             verbose: 0,
             color: ColorChoice::Auto,
         })
+    }
+
+    /// For the commands that another command runs: they report in text, and when stdout is to
+    /// carry the outer command's JSON they leave it alone.
+    #[cfg(feature = "train")]
+    pub(crate) fn for_inner_commands(&self) -> Self {
+        let mut inner = Self::new(Look {
+            json: false,
+            ..self.look
+        });
+        inner.stdout_is_taken = self.look.json;
+        inner
     }
 
     /// Whether stdout should carry JSON.
@@ -103,6 +119,9 @@ impl Terminal {
     }
 
     fn write_stdout(&self, text: &str) {
+        if self.stdout_is_taken {
+            return;
+        }
         let failed = match self.stdout_failure.lock() {
             Ok(failure) => failure.is_some(),
             Err(_) => true,
@@ -127,13 +146,24 @@ impl Terminal {
 
     // --- stderr -------------------------------------------------------------------------------
 
-    /// An error or a warning, in the one shape that all of them have. Errors pass `-q`.
+    /// An error or a warning, in the one shape that all of them have. Errors pass `-q`. Several
+    /// found together are shown one after the other, and counted.
     pub(crate) fn diagnostic(&self, diagnostic: &Diagnostic) {
-        if diagnostic.severity() == Severity::Error || !self.look.quiet {
-            self.write_stderr(&render(diagnostic));
+        let further = diagnostic.further();
+        let all = std::iter::once(diagnostic).chain(further);
+        let shown: Vec<String> = all
+            .filter(|d| d.severity() == Severity::Error || !self.look.quiet)
+            .take(MOST_SHOWN)
+            .map(render)
+            .collect();
+        if !shown.is_empty() {
+            self.write_stderr(&shown.join("\n"));
         }
-        for further in diagnostic.further() {
-            self.diagnostic(further);
+        let found = 1 + further.len();
+        if found > MOST_SHOWN {
+            self.note(format!("\n{} found, {MOST_SHOWN} shown", problems(found)));
+        } else if found > 1 {
+            self.note(format!("\n{}", problems(found)));
         }
     }
 
@@ -195,6 +225,13 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }
+}
+
+/// A data set with one mistake in every record must not bury what else was said.
+const MOST_SHOWN: usize = 50;
+
+fn problems(number: usize) -> String {
+    count(number as u64, "problem")
 }
 
 const RED: &str = "\x1b[1;31m";
