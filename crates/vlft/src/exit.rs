@@ -74,7 +74,7 @@ pub(crate) fn explain_panics() {
         ));
         if std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0") {
             let backtrace = std::backtrace::Backtrace::force_capture();
-            Terminal::plain().note(&backtrace.to_string());
+            Terminal::plain().note(backtrace.to_string());
         }
     }));
 }

@@ -150,14 +150,23 @@ impl Terminal {
     /// found together are shown one after the other, and counted.
     pub(crate) fn diagnostic(&self, diagnostic: &Diagnostic) {
         let further = diagnostic.further();
-        let all = std::iter::once(diagnostic).chain(further);
-        let shown: Vec<String> = all
+        let shown: Vec<&Diagnostic> = std::iter::once(diagnostic)
+            .chain(further)
             .filter(|d| d.severity() == Severity::Error || !self.look.quiet)
             .take(MOST_SHOWN)
-            .map(render)
             .collect();
-        if !shown.is_empty() {
-            self.write_stderr(&shown.join("\n"));
+        let text: Vec<String> = shown
+            .iter()
+            .enumerate()
+            .map(|(i, d)| {
+                // The same advice for many in a row is given once, after the last of them.
+                let next_hint = shown.get(i + 1).and_then(|next| next.hint_text());
+                let hint = d.hint_text().filter(|hint| next_hint != Some(hint));
+                render(d, hint)
+            })
+            .collect();
+        if !text.is_empty() {
+            self.write_stderr(&text.join("\n"));
         }
         let found = 1 + further.len();
         if found > MOST_SHOWN {
@@ -248,7 +257,7 @@ const RESET: &str = "\x1b[0m";
 ///
 /// hint: did you mean `rank`?
 /// ```
-fn render(diagnostic: &Diagnostic) -> String {
+fn render(diagnostic: &Diagnostic, hint: Option<&str>) -> String {
     let (word, colour) = match (diagnostic.severity(), diagnostic.kind()) {
         (Severity::Warning, _) => ("warning", YELLOW),
         // What was asked for, and what is done already, is no error.
@@ -270,7 +279,7 @@ fn render(diagnostic: &Diagnostic) -> String {
     for cause in diagnostic.causes() {
         text += &format!("  caused by: {}\n", cause.replace('\n', "\n    "));
     }
-    if let Some(hint) = diagnostic.hint_text() {
+    if let Some(hint) = hint {
         text += &format!("\n{CYAN}hint{RESET}: {hint}\n");
     }
     text
@@ -288,7 +297,8 @@ mod tests {
             .expected("one of `rank`, `alpha`")
             .caused_by("first\nsecond")
             .hint("did you mean `rank`?");
-        let plain = anstream::adapter::strip_str(&render(&diagnostic)).to_string();
+        let plain =
+            anstream::adapter::strip_str(&render(&diagnostic, diagnostic.hint_text())).to_string();
         assert_eq!(
             plain,
             "error: unknown key `lora.rnak`\n  --> c.toml:9:1\n  expected one of `rank`, `alpha`\n  \

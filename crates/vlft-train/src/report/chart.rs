@@ -264,7 +264,7 @@ pub(super) fn number(value: f64) -> String {
     if size >= 1000.0 && value > 0.0 {
         return vlft_base::format::grouped(value.round() as u64);
     }
-    if size < 0.001 {
+    if size < 0.0001 {
         let text = format!("{value:.2e}");
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         return format!("{}e{exponent}", without_zeros(mantissa));
