@@ -185,11 +185,11 @@ impl Config {
             ));
         }
         let levels = &v.deepstack_visual_indexes;
-        let rising = levels.windows(2).all(|pair| pair[0] < pair[1]);
-        if !rising || levels.last().is_some_and(|last| *last >= v.depth) {
+        let twice = |(i, level): (usize, &usize)| levels[..i].contains(level);
+        if levels.iter().any(|level| *level >= v.depth) || levels.iter().enumerate().any(twice) {
             return Err(vision.wrong(
                 "deepstack_visual_indexes",
-                &format!("rising block numbers below depth ({})", v.depth),
+                &format!("different block numbers below depth ({})", v.depth),
                 &format!(
                     "[{}]",
                     levels

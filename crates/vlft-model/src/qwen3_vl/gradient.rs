@@ -131,9 +131,12 @@ impl Qwen3Vl {
         let mut dy = through(&output, d_merged, gradients, &vision.merger);
         let mut output = output;
         for (i, block) in vision.blocks.iter().enumerate().rev() {
-            if let Some(level) = vision.deepstack_level(i) {
-                let d_feature = d_deepstack[level].take().expect("every level has a layer");
-                let merger = &vision.deepstack_merger_list[level];
+            if let Some(merger) = vision.deepstack_merger(i) {
+                let d_feature = d_deepstack
+                    .pop()
+                    .flatten()
+                    .expect("features are in block order");
+                let merger = &vision.deepstack_merger_list[merger];
                 dy = dy + through(&output, d_feature, gradients, merger);
             }
             let input = vision_inputs.pop().expect("one input was kept per block");

@@ -190,9 +190,9 @@ impl Qwen3Vl {
             observe(Stage::VisionBlockInput(i), &x);
             x = block.forward(x, &context, adapters);
             observe(Stage::VisionBlock(i), &x);
-            if let Some(level) = self.visual.deepstack_level(i) {
-                let feature = self.visual.deepstack_merger_list[level].forward(x.clone());
-                observe(Stage::Deepstack(level), &feature);
+            if let Some(merger) = self.visual.deepstack_merger(i) {
+                let feature = self.visual.deepstack_merger_list[merger].forward(x.clone());
+                observe(Stage::Deepstack(deepstack.len()), &feature);
                 deepstack.push(feature);
             }
         }

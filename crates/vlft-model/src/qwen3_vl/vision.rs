@@ -176,8 +176,9 @@ impl VisionModel {
             .collect()
     }
 
-    /// Which deepstack merger reads the output of block `index`, if any.
-    pub(super) fn deepstack_level(&self, index: usize) -> Option<usize> {
+    /// Which deepstack merger reads the output of block `index`, if any. Features are numbered in
+    /// block order, mergers as the config lists them.
+    pub(super) fn deepstack_merger(&self, index: usize) -> Option<usize> {
         self.config
             .deepstack_visual_indexes
             .iter()
