@@ -23,7 +23,9 @@ fn five_kills_leave_no_trace() {
     let duration = start.elapsed().unwrap();
 
     // A different seed each time; whoever needs the same kills again sets it.
-    let seed = std::env::var("VLFT_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = std::env::var("VLFT_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
     let seed: u64 = seed.unwrap_or(now.as_nanos() as u64);
     println!("VLFT_SEED={seed}");
@@ -43,26 +45,53 @@ fn five_kills_leave_no_trace() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    assert!(kills > 0, "VLFT_SEED={seed}: every run was over before its kill");
+    assert!(
+        kills > 0,
+        "VLFT_SEED={seed}: every run was over before its kill"
+    );
     let rest = run_in(root, &["train", "c.toml", "--out", "killed"]);
-    assert!(matches!(rest.code, Some(0 | 3)), "VLFT_SEED={seed}: {}", rest.stderr);
+    assert!(
+        matches!(rest.code, Some(0 | 3)),
+        "VLFT_SEED={seed}: {}",
+        rest.stderr
+    );
 
-    assert_eq!(steps(&root.join("killed")), steps(&root.join("whole")), "VLFT_SEED={seed}");
-    for file in ["adapter/adapter_model.safetensors", "adapter/adapter_config.json"] {
+    assert_eq!(
+        steps(&root.join("killed")),
+        steps(&root.join("whole")),
+        "VLFT_SEED={seed}"
+    );
+    for file in [
+        "adapter/adapter_model.safetensors",
+        "adapter/adapter_config.json",
+    ] {
         let bytes = |run: &str| fs::read(root.join(run).join(file)).unwrap();
-        assert!(bytes("killed") == bytes("whole"), "VLFT_SEED={seed}: {file} differs");
+        assert!(
+            bytes("killed") == bytes("whole"),
+            "VLFT_SEED={seed}: {file} differs"
+        );
     }
     let again = run_in(root, &["train", "c.toml", "--out", "killed"]);
-    assert_eq!(again.code, Some(3), "a finished run has nothing to do: {}", again.stderr);
+    assert_eq!(
+        again.code,
+        Some(3),
+        "a finished run has nothing to do: {}",
+        again.stderr
+    );
 }
 
 /// The step lines without their seconds, which are the clock's and not the run's.
 fn steps(run: &Path) -> Vec<Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(lines.last().unwrap()["type"], "summary");
-    let mut steps: Vec<Value> =
-        lines.into_iter().filter(|line| line["type"] == "step").collect();
+    let mut steps: Vec<Value> = lines
+        .into_iter()
+        .filter(|line| line["type"] == "step")
+        .collect();
     for step in &mut steps {
         step.as_object_mut().unwrap().remove("seconds").unwrap();
     }

@@ -4,6 +4,11 @@
 //! `tests/fixtures` at the top level holds the committed dumps and their generator. Another folder
 //! of the same layout is checked with `VLFT_FIXTURES=DIR cargo test -p vlft-model --test parity`.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "measured distances are shown with --nocapture"
+)]
+
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};

@@ -9,27 +9,27 @@ use crate::config::TrainConfig;
 
 /// First and second moment of one matrix.
 #[derive(Clone)]
-pub struct Moments {
-    pub m: Tensor<2>,
-    pub v: Tensor<2>,
+pub(crate) struct Moments {
+    pub(crate) m: Tensor<2>,
+    pub(crate) v: Tensor<2>,
 }
 
 /// State of one adapted module.
 #[derive(Clone)]
-pub struct State {
+pub(crate) struct State {
     /// Updates so far; torch counts per parameter, and a module without a gradient sits out.
-    pub updates: u64,
-    pub a: Moments,
-    pub b: Moments,
+    pub(crate) updates: u64,
+    pub(crate) a: Moments,
+    pub(crate) b: Moments,
 }
 
-pub struct AdamW {
-    pub states: Vec<State>,
+pub(crate) struct AdamW {
+    pub(crate) states: Vec<State>,
 }
 
 impl AdamW {
     /// All moments zero.
-    pub fn new(adapters: &Adapters) -> Self {
+    pub(crate) fn new(adapters: &Adapters) -> Self {
         let zeros = |x: &Tensor<2>| Moments {
             m: x.zeros_like(),
             v: x.zeros_like(),
@@ -45,7 +45,7 @@ impl AdamW {
     }
 
     /// One update of every module that has a gradient.
-    pub fn step(
+    pub(crate) fn step(
         &mut self,
         config: &TrainConfig,
         learning_rate: f64,
@@ -99,7 +99,7 @@ impl Update<'_> {
 }
 
 /// Scales all gradients so that their norm is at most `max_norm`; 0 means off.
-pub fn clip(gradients: AdapterGradients, norm: f64, max_norm: f64) -> AdapterGradients {
+pub(crate) fn clip(gradients: AdapterGradients, norm: f64, max_norm: f64) -> AdapterGradients {
     // torch's own guard against dividing by zero.
     let factor = max_norm / (norm + 1e-6);
     if max_norm > 0.0 && factor < 1.0 {

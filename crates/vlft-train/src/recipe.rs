@@ -487,7 +487,7 @@ fn summary(lines: &[Line], best_eval_loss: Option<f64>) -> SummaryLine {
     SummaryLine {
         steps: steps().count() as u64,
         first_loss: steps().next().map_or(f64::NAN, |step| step.loss),
-        last_loss: steps().last().map_or(f64::NAN, |step| step.loss),
+        last_loss: steps().next_back().map_or(f64::NAN, |step| step.loss),
         eval_loss: last_eval,
         best_eval_loss,
         tokens: steps().map(|step| step.tokens).sum(),

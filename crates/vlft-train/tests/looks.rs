@@ -20,8 +20,13 @@ fn shuffled_pictures_make_it_worse() {
     let root = scratch.path();
     let (data, model) = (root.join("data"), root.join("model"));
     let task = digits::Task::Colour;
-    let options =
-        digits::Options { task, train: 60, val: 30, seed: SEED, existing: Existing::Refuse };
+    let options = digits::Options {
+        task,
+        train: 60,
+        val: 30,
+        seed: SEED,
+        existing: Existing::Refuse,
+    };
     digits::generate(&options, &data).unwrap();
     fs::create_dir(&model).unwrap();
     tiny_model::write_files(&model, &tiny_model::Size::default()).unwrap();
@@ -39,8 +44,14 @@ fn shuffled_pictures_make_it_worse() {
     config.train.gradient_checkpointing = false;
     let run = root.join("run");
     let stop = AtomicBool::new(false);
-    let trained =
-        recipe::train(&config, &run, recipe::Options::default(), &mut |_| {}, &stop).unwrap();
+    let trained = recipe::train(
+        &config,
+        &run,
+        recipe::Options::default(),
+        &mut |_| {},
+        &stop,
+    )
+    .unwrap();
 
     shuffle_pictures(&data.join("val.jsonl"), &data.join("shuffled.jsonl"));
     let loss = |file: &str| {
@@ -58,16 +69,24 @@ fn shuffled_pictures_make_it_worse() {
     };
     let (right, wrong) = (loss("val.jsonl"), loss("shuffled.jsonl"));
     println!("seed {SEED}: right pictures {right:.4}, shuffled {wrong:.4}");
-    assert!(right < 0.6 * wrong, "right pictures {right:.4}, shuffled {wrong:.4}");
+    assert!(
+        right < 0.6 * wrong,
+        "right pictures {right:.4}, shuffled {wrong:.4}"
+    );
 }
 
 /// Every record gets the picture of the record a third of the file further on.
 fn shuffle_pictures(from: &Path, to: &Path) {
     let text = fs::read_to_string(from).unwrap();
-    let mut records: Vec<serde_json::Value> =
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut records: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     let picture = "/messages/0/content/0/image";
-    let pictures: Vec<_> = records.iter().map(|r| r.pointer(picture).unwrap().clone()).collect();
+    let pictures: Vec<_> = records
+        .iter()
+        .map(|r| r.pointer(picture).unwrap().clone())
+        .collect();
     let shift = records.len() / 3;
     for (i, record) in records.iter_mut().enumerate() {
         *record.pointer_mut(picture).unwrap() = pictures[(i + shift) % pictures.len()].clone();

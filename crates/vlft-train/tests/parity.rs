@@ -4,6 +4,11 @@
 //! `tests/fixtures` at the top level holds the committed cases and their generator. Another folder
 //! of the same layout is checked with `VLFT_FIXTURES=DIR cargo test -p vlft-train --test parity`.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "measured distances are shown with --nocapture"
+)]
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 

@@ -137,7 +137,7 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     // From records to an adapter.
     road.file(
         "train.toml",
-        &CONFIG.replace(DEFAULT_OUT, &at("").trim_end_matches('/')),
+        &CONFIG.replace(DEFAULT_OUT, at("").trim_end_matches('/')),
     )?;
     road.command(
         "run/adapter",
