@@ -2,3 +2,6 @@
 
 mod arguments;
 mod cases;
+mod doctor;
+mod rasterize;
+mod unpack;

@@ -1,5 +1,8 @@
 //! Running the real binary and reading what it said.
 
+pub(crate) mod pdf;
+pub(crate) mod zip;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 

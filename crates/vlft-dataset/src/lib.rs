@@ -19,4 +19,5 @@ pub mod split;
 pub mod stats;
 pub mod structure;
 pub mod token_counter;
+pub mod unpack;
 pub mod validate;

@@ -236,4 +236,56 @@ mod tests {
             assert!(lines <= 40, "`vlft {name} -h` has {lines} lines");
         }
     }
+
+    /// Promised in config headers for a later version; a name leaves this list when it exists.
+    #[cfg(feature = "train")]
+    const LATER: [&str; 2] = ["plan", "pull"];
+
+    /// Whoever copies a command from the README, a config or a help text must not be refused.
+    #[cfg(feature = "train")]
+    #[test]
+    fn every_command_that_is_shown_can_be_typed() {
+        let mut pages = vec![include_str!("../../../README.md").to_owned()];
+        let configs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        for entry in std::fs::read_dir(configs).unwrap() {
+            pages.push(std::fs::read_to_string(entry.unwrap().path()).unwrap());
+        }
+        for command in Cli::command().get_subcommands_mut() {
+            pages.push(command.render_long_help().to_string());
+        }
+        let mut typed = 0;
+        for page in &pages {
+            for line in commands_in(page) {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let known = !LATER.contains(&words[1]);
+                let parsed = Cli::try_parse_from(&words);
+                match parsed {
+                    Ok(_) => assert!(known, "`{line}` exists now"),
+                    Err(e) => assert!(!known, "`{line}` cannot be typed: {e}"),
+                }
+                typed += 1;
+            }
+        }
+        assert!(typed > 30, "{typed}");
+    }
+
+    /// Lines that are `vlft COMMAND ..`: in fences of Markdown, in comments of configs, indented in
+    /// help texts. Continued lines are joined.
+    #[cfg(feature = "train")]
+    fn commands_in(page: &str) -> Vec<String> {
+        let page = page.replace("\\\n#", " ").replace("\\\n", " ");
+        let (mut commands, mut fenced) = (Vec::new(), false);
+        for line in page.lines() {
+            if line.starts_with("```") {
+                fenced = !fenced;
+            }
+            let command = line.trim_start_matches(['#', ' ']);
+            if command.starts_with("vlft ") && (fenced || line.starts_with(['#', ' '])) {
+                let ends = [" #", "  (", " > "];
+                let end = ends.iter().filter_map(|mark| command.find(mark)).min();
+                commands.push(command[..end.unwrap_or(command.len())].to_owned());
+            }
+        }
+        commands
+    }
 }

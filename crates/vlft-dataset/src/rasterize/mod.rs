@@ -55,7 +55,7 @@ pub struct Options {
     pub pdfium: Option<PathBuf>,
     /// For opening a document, and for each page.
     pub timeout: Duration,
-    /// What one worker may allocate, where the system can limit it (Linux).
+    /// Memory that one worker may use.
     pub worker_memory_bytes: u64,
     /// `Replace` starts over: the images and manifests of earlier runs are removed.
     pub existing: Existing,

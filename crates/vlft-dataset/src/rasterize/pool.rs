@@ -6,14 +6,16 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use vlft_base::format::bytes;
 use vlft_base::{Diagnostic, Result};
 
+use super::limits::{LOOK_EVERY, MemoryWatch};
 use super::names::page_file;
 use super::protocol::{Answer, Job, Setup, from_fatal};
 use super::reject::{Reject, Rule};
@@ -24,7 +26,7 @@ use crate::manifest::PageEntry;
 const MAX_DEATHS: u32 = 3;
 /// Loading libpdfium from a cold disk may take seconds, not minutes.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// What we remember of a worker's stderr.
+/// The longest line of a worker's stderr that we take as one.
 const STDERR_BYTES: u64 = 64 * 1024;
 
 /// How to start this program as a worker: it must call [`super::serve`] with its stdin and stdout.
@@ -47,7 +49,9 @@ pub(super) struct Finished {
     pub(super) written: u64,
     /// Pages that were there before.
     pub(super) kept: u64,
-    /// Set when no page could be had and no page was tried.
+    /// Some of its pages failed.
+    pub(super) has_rejects: bool,
+    /// Set when the document failed before its first page.
     pub(super) reject: Option<Reject>,
 }
 
@@ -123,6 +127,7 @@ impl Seat<'_> {
         let mut finished = Finished {
             written: 0,
             kept,
+            has_rejects: false,
             reject: None,
         };
         for death in 1..=MAX_DEATHS {
@@ -133,6 +138,7 @@ impl Seat<'_> {
                     reason,
                     drawing: Some((page, pages)),
                 } => {
+                    finished.has_rejects = true;
                     self.clean_up(&job, page, pages);
                     self.reject_page(&job, page, rule, reason);
                     job.skip.push(page);
@@ -166,7 +172,7 @@ impl Seat<'_> {
         let mut opened = 0;
         let mut drawing = None;
         loop {
-            match worker.hear(self.crew.timeout) {
+            match worker.hear(self.crew.timeout, self.crew.setup.memory_bytes) {
                 Ok(Answer::Ready | Answer::Reading) => {}
                 Ok(Answer::Opened { pages }) => opened = pages,
                 Ok(Answer::Drawing { page }) => drawing = Some((page, opened)),
@@ -177,6 +183,7 @@ impl Seat<'_> {
                     let _ = self.sender.send(Ok(Event::Page(entry)));
                 }
                 Ok(Answer::PageFailed { page, rule, reason }) => {
+                    finished.has_rejects = true;
                     job.skip.push(page);
                     drawing = None;
                     let reject =
@@ -198,7 +205,7 @@ impl Seat<'_> {
                 }
                 Err(silence) => {
                     let worker = self.worker.take().expect("it was there above");
-                    let (rule, reason) = worker.post_mortem(silence, self.crew.timeout);
+                    let (rule, reason) = worker.post_mortem(silence);
                     return Ok(Attempt::Died {
                         rule,
                         reason,
@@ -254,11 +261,15 @@ struct Worker {
     /// `None` once it is closed.
     stdin: Option<ChildStdin>,
     answers: Receiver<String>,
-    stderr: Arc<Mutex<String>>,
+    memory: MemoryWatch,
+    /// The last line of its stderr, sent when it ends.
+    said: Receiver<String>,
 }
 
 enum Silence {
-    TooLong,
+    TooLong(Duration),
+    /// It used more memory than it may, in bytes.
+    TooLarge(u64),
     Ended,
     /// It said something that is no answer.
     Babble(String),
@@ -291,17 +302,17 @@ impl Worker {
                 }
             }
         });
-        let said = Arc::new(Mutex::new(String::new()));
-        let into = Arc::clone(&said);
-        thread::spawn(move || keep_last_words(stderr, &into));
+        let (last_words, said) = mpsc::channel();
+        thread::spawn(move || last_words.send(last_line(stderr)));
         let mut worker = Self {
             stdin: child.stdin.take(),
+            memory: MemoryWatch::new(&child),
             child,
             answers,
-            stderr: said,
+            said,
         };
         worker.tell(crew.setup);
-        match worker.hear(START_TIMEOUT) {
+        match worker.hear(START_TIMEOUT, crew.setup.memory_bytes) {
             Ok(Answer::Ready) => Ok(worker),
             Ok(Answer::Fatal {
                 message,
@@ -310,7 +321,7 @@ impl Worker {
                 hint,
             }) => Err(from_fatal(message, path, cause, hint)),
             Ok(_) => Err(cannot("it does not introduce itself".to_owned())),
-            Err(silence) => Err(cannot(worker.post_mortem(silence, START_TIMEOUT).1)),
+            Err(silence) => Err(cannot(worker.post_mortem(silence).1)),
         }
     }
 
@@ -325,32 +336,44 @@ impl Worker {
         }
     }
 
-    fn hear(&mut self, timeout: Duration) -> Result<Answer, Silence> {
-        match self.answers.recv_timeout(timeout) {
-            Ok(line) => serde_json::from_str(&line).map_err(|_| Silence::Babble(line)),
-            Err(RecvTimeoutError::Timeout) => Err(Silence::TooLong),
-            Err(RecvTimeoutError::Disconnected) => Err(Silence::Ended),
+    fn hear(&mut self, timeout: Duration, memory_bytes: u64) -> Result<Answer, Silence> {
+        let start = Instant::now();
+        loop {
+            match self.answers.recv_timeout(LOOK_EVERY.min(timeout)) {
+                Ok(line) => {
+                    return serde_json::from_str(&line).map_err(|_| Silence::Babble(line));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(Silence::Ended),
+                Err(RecvTimeoutError::Timeout) if start.elapsed() >= timeout => {
+                    return Err(Silence::TooLong(timeout));
+                }
+                Err(RecvTimeoutError::Timeout) if self.memory.used() > memory_bytes => {
+                    return Err(Silence::TooLarge(memory_bytes));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
         }
     }
 
     /// Ends the process and says why it had to end.
-    fn post_mortem(mut self, silence: Silence, timeout: Duration) -> (Rule, String) {
+    fn post_mortem(mut self, silence: Silence) -> (Rule, String) {
         if !matches!(silence, Silence::Ended) {
             let _ = self.child.kill();
         }
         let status = self.child.wait();
         match silence {
-            Silence::TooLong => {
-                let reason = format!("no sign of life for {} s", timeout.as_secs_f64());
-                (Rule::Timeout, reason)
-            }
+            Silence::TooLong(time) => (
+                Rule::Timeout,
+                format!("not done after {} s", time.as_secs_f64()),
+            ),
+            Silence::TooLarge(limit) => (Rule::Memory, format!("took more than {}", bytes(limit))),
             Silence::Babble(line) => (Rule::Crash, format!("the worker said `{line:.80}`")),
             Silence::Ended => {
                 let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
                 let mut reason = format!("the worker process died ({status})");
-                let said = self.stderr.lock().map(|s| s.clone()).unwrap_or_default();
-                if let Some(line) = said.lines().map(str::trim).rfind(|l| !l.is_empty()) {
-                    reason += &format!(": {line:.200}");
+                let said = self.said.recv_timeout(LOOK_EVERY * 10).unwrap_or_default();
+                if !said.is_empty() {
+                    reason += &format!(": {said:.200}");
                 }
                 (Rule::Crash, reason)
             }
@@ -374,8 +397,9 @@ impl Drop for Worker {
 }
 
 /// pdfium and the allocator may say on stderr why they end the process.
-fn keep_last_words(stderr: impl Read, into: &Mutex<String>) {
+fn last_line(stderr: impl Read) -> String {
     let mut reader = BufReader::new(stderr);
+    let mut last = String::new();
     loop {
         let mut line = Vec::new();
         match reader
@@ -383,13 +407,167 @@ fn keep_last_words(stderr: impl Read, into: &Mutex<String>) {
             .take(STDERR_BYTES)
             .read_until(b'\n', &mut line)
         {
-            Ok(0) | Err(_) => return,
+            Ok(0) | Err(_) => return last,
             Ok(_) => {}
         }
-        if let Ok(mut said) = into.lock()
-            && !line.iter().all(u8::is_ascii_whitespace)
-        {
-            *said = String::from_utf8_lossy(&line).into_owned();
+        let line = String::from_utf8_lossy(&line);
+        if !line.trim().is_empty() {
+            last = line.trim().to_owned();
+        }
+    }
+}
+
+/// The workers here are shell scripts that speak the protocol and then misbehave.
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::manifest::{ImageFormat, Resolution};
+    use crate::pdfium::{Library, Source};
+
+    /// A worker for documents of five pages. It knows the pages that are through by counting the
+    /// commas in `skip`, and does with the next page what the name of the document says.
+    const SCRIPT: &str = r#"
+        read -r setup; echo '"ready"'
+        while read -r job; do
+            skip=${job##*\"skip\":}; commas=$(printf %s "$skip" | tr -cd , | wc -c)
+            case $skip in '[]}') next=1 ;; *) next=$((commas + 2)) ;; esac
+            echo '{"opened":{"pages":5}}'
+            while [ $next -le 5 ]; do
+                echo "{\"drawing\":{\"page\":$next}}"
+                case $job in
+                    *\"document\":\"crash*) echo 'out of luck' >&2; kill -TRAP $$ ;;
+                    *\"document\":\"hang*) exec sleep 600 ;;
+                    *\"document\":\"babble*) echo hello ;;
+                    *\"document\":\"full*) echo '{"fatal":{"message":"cannot write file or directory","path":"p","cause":"no space","hint":null}}' ;;
+                    *\"document\":\"second*) [ $next = 2 ] && kill -KILL $$ ;;
+                esac
+                echo "{\"page_failed\":{\"page\":$next,\"rule\":\"page\",\"reason\":\"as told\"}}"
+                next=$((next + 1))
+            done
+            echo '"done"'
+        done"#;
+
+    fn setup() -> Setup {
+        Setup {
+            library: Library {
+                path: "x".into(),
+                source: Source::Cache,
+                build: None,
+            },
+            out: "out".into(),
+            resolution: Resolution::Dpi(72),
+            format: ImageFormat::Png,
+            passwords: Vec::new(),
+            memory_bytes: u64::MAX,
+        }
+    }
+
+    fn shell(script: &str) -> WorkerProgram {
+        WorkerProgram {
+            program: "/bin/sh".into(),
+            args: vec!["-c".into(), script.into()],
+        }
+    }
+
+    /// What becomes of each page (`None`: of the document), as "rule: reason".
+    fn run(
+        program: &WorkerProgram,
+        documents: &[&str],
+        size: usize,
+    ) -> Result<Vec<(String, Option<u32>, String)>> {
+        let jobs = documents.iter().map(|document| Job {
+            document: (*document).to_owned(),
+            source: "s.pdf".to_owned(),
+            stem: "s".to_owned(),
+            known: None,
+            skip: Vec::new(),
+        });
+        let setup = setup();
+        let crew = Crew {
+            program,
+            setup: &setup,
+            size,
+            timeout: Duration::from_millis(400),
+        };
+        let mut seen = Vec::new();
+        let mut finished = 0;
+        crew.work(jobs.collect(), |event| {
+            match event {
+                Event::Page(_) => panic!("these workers draw nothing"),
+                Event::PageRejected(r) => {
+                    seen.push((r.document, r.page, format!("{:?}: {}", r.rule, r.reason)));
+                }
+                Event::Finished(f) => {
+                    finished += 1;
+                    seen.extend(f.reject.map(|r| (r.document, r.page, r.reason)));
+                }
+            }
+            Ok(())
+        })?;
+        assert_eq!(finished, documents.len());
+        seen.sort();
+        Ok(seen)
+    }
+
+    #[test]
+    fn a_page_that_kills_its_worker_costs_only_itself() {
+        let seen = run(&shell(SCRIPT), &["second", "well"], 1).unwrap();
+        let of = |document: &str| -> Vec<&str> {
+            seen.iter()
+                .filter(|s| s.0 == document)
+                .map(|s| s.2.as_str())
+                .collect()
+        };
+        assert_eq!(of("well"), ["Page: as told"; 5]);
+        assert_eq!(of("second").len(), 5);
+        assert!(of("second")[1].contains("signal: 9"), "{:?}", of("second"));
+        assert_eq!(of("second")[2], "Page: as told");
+    }
+
+    #[test]
+    fn a_document_is_given_up_after_three_workers() {
+        let seen = run(&shell(SCRIPT), &["crash"], 2).unwrap();
+        let pages: Vec<_> = seen.iter().map(|s| s.1).collect();
+        assert_eq!(pages, [Some(1), Some(2), Some(3), Some(4), Some(5)]);
+        for (_, _, reason) in &seen[..3] {
+            assert!(
+                reason.contains("signal: 5") && reason.ends_with("out of luck"),
+                "{reason}"
+            );
+        }
+        assert!(seen[3].2.contains("not tried"), "{}", seen[3].2);
+    }
+
+    #[test]
+    fn silence_and_babble_end_a_worker() {
+        let seen = run(&shell(SCRIPT), &["babble", "hang"], 2).unwrap();
+        assert_eq!(seen.len(), 10);
+        assert_eq!(seen[0].2, "Crash: the worker said `hello`");
+        assert_eq!(seen[5].2, "Timeout: not done after 0.4 s");
+    }
+
+    #[test]
+    fn what_stops_one_worker_for_good_stops_the_run() {
+        let error = run(&shell(SCRIPT), &["full", "well", "well", "well"], 1).unwrap_err();
+        assert_eq!(error.causes(), ["no space"]);
+    }
+
+    #[test]
+    fn a_program_that_is_no_worker_is_an_error_not_a_loop() {
+        for (program, expected) in [
+            (shell("echo oops >&2; exit 3"), "exit status: 3"),
+            (shell("echo hello"), "the worker said `hello`"),
+            (
+                WorkerProgram {
+                    program: "/nonexistent".into(),
+                    args: Vec::new(),
+                },
+                "No such file",
+            ),
+        ] {
+            let error = run(&program, &["well"], 2).unwrap_err();
+            assert_eq!(error.message(), "cannot start a worker process");
+            assert!(error.causes()[0].contains(expected), "{error}");
         }
     }
 }

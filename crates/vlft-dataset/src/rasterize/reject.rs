@@ -43,7 +43,9 @@ pub enum Rule {
     PageShape,
     /// Opening or drawing took too long.
     Timeout,
-    /// The worker died, often for want of memory.
+    /// Drawing took more memory than a worker may use.
+    Memory,
+    /// The worker died.
     Crash,
 }
 
@@ -63,7 +65,8 @@ impl Rule {
             Rule::Page => "open the page in a viewer; printing it to a new PDF often repairs it",
             Rule::PageShape => "leave these pages out: no model can read them",
             Rule::Timeout => "pass a larger `--timeout-secs`, or leave these files out",
-            Rule::Crash => "pass a larger `--worker-memory-mib`, or leave these files out",
+            Rule::Memory => "pass a larger `--worker-memory-mib`, or leave these files out",
+            Rule::Crash => "leave these files out, or save them anew in a viewer",
         }
     }
 }

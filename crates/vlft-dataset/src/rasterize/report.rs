@@ -10,7 +10,7 @@ use vlft_base::format::{count, grouped};
 
 use super::Options;
 use super::pool::Finished;
-use super::reject::Reject;
+use super::reject::{Reject, Rule};
 
 /// So many rejects are shown; all of them are in `rejects.jsonl`.
 const SHOWN: usize = 20;
@@ -33,6 +33,8 @@ pub struct Documents {
     pub unchanged: u64,
     /// Without a single page.
     pub rejected: u64,
+    /// Among the rasterized and unchanged ones: some pages failed.
+    pub incomplete: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -51,6 +53,9 @@ impl Tally {
             (0, 0) => self.documents.rejected += 1,
             (0, _) => self.documents.unchanged += 1,
             _ => self.documents.rasterized += 1,
+        }
+        if finished.written + finished.kept > 0 && finished.has_rejects {
+            self.documents.incomplete += 1;
         }
         self.rejects.extend(finished.reject);
     }
@@ -85,20 +90,19 @@ impl Report {
 
     /// What went wrong, as one message; `None` when nothing did.
     pub fn problem(&self) -> Option<Diagnostic> {
-        let first = self.rejects.first()?;
-        let whole = self.rejects.iter().filter(|r| r.page.is_none()).count() as u64;
-        let pages = self.rejects.len() as u64 - whole;
-        let documents = || format!("{whole} of {}", count(self.documents.found, "document"));
-        let message = match (whole, pages) {
-            (0, pages) => format!("{} could not be rasterized", count(pages, "page")),
-            (_, 0) => format!("{} could not be rasterized", documents()),
-            (_, pages) => format!(
-                "{} and {} of others could not be rasterized",
-                documents(),
-                count(pages, "page")
-            ),
+        let rule = self.most_frequent_rule()?;
+        let (rejected, incomplete) = (self.documents.rejected, self.documents.incomplete);
+        let of_all = format!("of {}", count(self.documents.found, "document"));
+        let lacks = if incomplete == 1 {
+            "lacks pages"
+        } else {
+            "lack pages"
         };
-        let mut problem = Diagnostic::error(message);
+        let mut problem = Diagnostic::error(match (rejected, incomplete) {
+            (_, 0) => format!("{rejected} {of_all} could not be rasterized"),
+            (0, _) => format!("{incomplete} {of_all} {lacks}"),
+            _ => format!("{rejected} {of_all} could not be rasterized, and {incomplete} {lacks}"),
+        });
         for reject in self.rejects.iter().take(SHOWN) {
             problem = problem.at(reject.path()).detail(reject.to_string());
         }
@@ -114,7 +118,14 @@ impl Report {
                 .at(list)
                 .detail(format!("and {}", more.trim_end_matches('s')));
         }
-        Some(problem.hint(first.rule.hint()))
+        Some(problem.hint(rule.hint()))
+    }
+
+    fn most_frequent_rule(&self) -> Option<Rule> {
+        let rules = self.rejects.iter().map(|reject| reject.rule);
+        rules
+            .clone()
+            .max_by_key(|rule| rules.clone().filter(|other| other == rule).count())
     }
 }
 

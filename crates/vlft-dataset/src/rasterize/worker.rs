@@ -29,17 +29,18 @@ pub fn serve(mut input: impl BufRead, output: impl Write) -> Result<()> {
         _ => return Err(not_for_people()),
     };
     limits::confine(setup.memory_bytes);
+    work(setup, input, output);
+    Ok(())
+}
+
+fn work(setup: Setup, input: impl BufRead, output: impl Write) {
     let mut worker = Worker {
         setup,
         output,
         buffer: Vec::new(),
     };
-    match worker.work(input) {
-        Ok(()) | Err(Stop::NobodyListens) => Ok(()),
-        Err(Stop::Fatal(diagnostic)) => {
-            let _ = worker.say(&protocol::fatal(&diagnostic));
-            Ok(())
-        }
+    if let Err(Stop::Fatal(diagnostic)) = worker.work(input) {
+        let _ = worker.say(&protocol::fatal(&diagnostic));
     }
 }
 
@@ -216,4 +217,237 @@ pub(super) fn partial_of(path: &Path) -> PathBuf {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+#[path = "../../../../tests/support/pdf.rs"]
+mod pdf;
+
+#[cfg(test)]
+mod tests {
+    use super::pdf::{Page, pdf};
+    use super::*;
+    use crate::manifest::{ImageFormat, Resolution};
+
+    /// Lets a worker of this process do one job; returns what it says after `ready`.
+    fn answers(
+        dir: &Path,
+        setup: impl FnOnce(&mut Setup),
+        job: impl FnOnce(&mut Job),
+    ) -> Vec<Answer> {
+        let library = pdfium::find(None)
+            .unwrap_or_else(|e| panic!("{e}\nhint: {}", e.hint_text().unwrap_or_default()));
+        let mut the_setup = Setup {
+            library,
+            out: dir.join("out").to_str().unwrap().to_owned(),
+            resolution: Resolution::Dpi(72),
+            format: ImageFormat::Png,
+            passwords: Vec::new(),
+            memory_bytes: u64::MAX,
+        };
+        setup(&mut the_setup);
+        let mut the_job = Job {
+            document: "d.pdf".into(),
+            source: dir.join("d.pdf").to_str().unwrap().to_owned(),
+            stem: "sub/d".into(),
+            known: None,
+            skip: Vec::new(),
+        };
+        job(&mut the_job);
+        let mut said = Vec::new();
+        let line = serde_json::to_string(&the_job).unwrap();
+        work(the_setup, line.as_bytes(), &mut said);
+        let mut answers = said.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+        assert_eq!(answers.next(), Some(&b"\"ready\""[..]));
+        answers
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
+    }
+
+    fn pages_of(answers: &[Answer]) -> Vec<&PageEntry> {
+        fn page(answer: &Answer) -> Option<&PageEntry> {
+            match answer {
+                Answer::Page(entry) => Some(entry),
+                _ => None,
+            }
+        }
+        answers.iter().filter_map(page).collect()
+    }
+
+    #[test]
+    fn pages_are_drawn_the_right_way_round_in_their_colours() {
+        let dir = tempfile::tempdir().unwrap();
+        // PDF counts from the bottom left: red at the bottom left, black text at the top.
+        let colour = Page::new(
+            200,
+            100,
+            "1 0 0 rg 0 0 50 20 re f 0 g BT /F1 20 Tf 120 70 Td (Hi) Tj ET",
+        );
+        let gray = Page::new(203, 100, "0.5 g 0 0 203 100 re f");
+        let turned = Page::new(200, 100, "1 0 0 rg 0 0 50 20 re f").rotated(90);
+        fs::write(dir.path().join("d.pdf"), pdf(&[colour, gray, turned])).unwrap();
+        let answers = answers(dir.path(), |_| {}, |_| {});
+        let pages = pages_of(&answers);
+        assert_eq!(pages.len(), 3);
+        assert!(matches!(answers.last(), Some(Answer::Done)));
+
+        let open = |i: usize| image::open(dir.path().join("out").join(&pages[i].file)).unwrap();
+        let first = open(0).into_rgb8();
+        assert_eq!(first.dimensions(), (200, 100));
+        assert_eq!(first.get_pixel(10, 95).0, [255, 0, 0]);
+        assert_eq!(first.get_pixel(10, 5).0, [255, 255, 255]);
+        let text = first
+            .enumerate_pixels()
+            .filter(|(x, y, p)| *x > 110 && *y < 40 && p.0[0] < 100);
+        assert!(text.count() > 20);
+
+        let second = open(1);
+        assert!(matches!(second, image::DynamicImage::ImageLuma8(_)));
+        let shade = second.into_luma8().get_pixel(100, 50).0[0];
+        assert!((126..=129).contains(&shade), "{shade}");
+
+        // A quarter turn clockwise brings the bottom left to the top left.
+        let third = open(2).into_rgb8();
+        assert_eq!(third.dimensions(), (100, 200));
+        assert_eq!(third.get_pixel(5, 5).0, [255, 0, 0]);
+
+        assert_eq!(pages[0].file, "sub/d-p001.png");
+        assert_eq!(
+            (pages[0].text_chars, pages[1].text_chars),
+            (Some(2), Some(0))
+        );
+        assert_eq!(
+            (pages[2].width, pages[2].height, pages[2].pages),
+            (100, 200, 3)
+        );
+        let file = fs::read(dir.path().join("out/sub/d-p001.png")).unwrap();
+        assert_eq!(pages[0].sha256, hex(&Sha256::digest(&file)));
+        assert_eq!(pages[0].bytes, file.len() as u64);
+        assert!(pages[0].rasterizer.starts_with("pdfium"));
+    }
+
+    #[test]
+    fn bad_documents_are_refused_by_rule() {
+        let good = pdf(&[Page::new(100, 100, "")]);
+        let encrypted = include_bytes!("../../../../tests/fixtures/pdf/encrypted.pdf").to_vec();
+        for (bytes, rule) in [
+            (Vec::new(), Rule::Broken),
+            (b"hello".to_vec(), Rule::Broken),
+            (good[..40].to_vec(), Rule::Broken),
+            (pdf(&[]), Rule::NoPages),
+            (encrypted, Rule::Password),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join("d.pdf"), &bytes).unwrap();
+            match &answers(dir.path(), |_| {}, |_| {})[..] {
+                [Answer::Failed { rule: found, .. }] => assert_eq!(*found, rule),
+                other => panic!("{rule:?}: {other:?}"),
+            }
+            assert!(!dir.path().join("out").exists());
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let missing = answers(dir.path(), |_| {}, |_| {});
+        assert!(matches!(
+            missing[..],
+            [Answer::Failed {
+                rule: Rule::Unreadable,
+                ..
+            }]
+        ));
+    }
+
+    #[test]
+    fn every_password_is_tried() {
+        let dir = tempfile::tempdir().unwrap();
+        let encrypted = include_bytes!("../../../../tests/fixtures/pdf/encrypted.pdf");
+        fs::write(dir.path().join("d.pdf"), encrypted).unwrap();
+        let with = |passwords: &[&str]| {
+            let passwords = passwords.iter().map(|p| (*p).to_owned()).collect();
+            answers(dir.path(), |setup| setup.passwords = passwords, |_| {})
+        };
+        assert_eq!(pages_of(&with(&["wrong", "schlüssel"])).len(), 1);
+        let answers = with(&["wrong", "also wrong"]);
+        let [Answer::Failed { reason, .. }] = &answers[..] else {
+            panic!("{answers:?}")
+        };
+        assert_eq!(
+            reason,
+            "encrypted, and none of the 2 passwords that were given opens it"
+        );
+    }
+
+    #[test]
+    fn pages_that_cannot_be_drawn_leave_the_others_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let pages = [
+            Page::new(100, 100, ""),
+            Page::new(3, 2000, ""),
+            Page::new(100, 100, "this is ( no content stream >> BT Q Q Q"),
+            Page::missing(),
+            Page::new(100, 100, ""),
+        ];
+        fs::write(dir.path().join("d.pdf"), pdf(&pages)).unwrap();
+        let answers = answers(dir.path(), |_| {}, |_| {});
+        let drawn: Vec<u32> = pages_of(&answers).iter().map(|p| p.page).collect();
+        assert_eq!(drawn, [1, 3, 5], "{answers:?}");
+        let failed: Vec<(u32, Rule)> = answers
+            .iter()
+            .filter_map(|answer| match answer {
+                Answer::PageFailed { page, rule, .. } => Some((*page, *rule)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(failed, [(2, Rule::PageShape), (4, Rule::Page)]);
+    }
+
+    #[test]
+    fn what_is_known_is_not_drawn_again_and_a_changed_source_is_noticed() {
+        use super::super::protocol::Known;
+        let dir = tempfile::tempdir().unwrap();
+        let file = pdf(&[Page::new(50, 50, ""), Page::new(50, 50, "")]);
+        fs::write(dir.path().join("d.pdf"), &file).unwrap();
+        let known = |present: &[u32]| Known {
+            sha256: hex(&Sha256::digest(&file)),
+            pages: 2,
+            present: present.to_vec(),
+        };
+        let with = |known: Known| answers(dir.path(), |_| {}, |job| job.known = Some(known));
+        assert!(matches!(with(known(&[1, 2]))[..], [Answer::Unchanged]));
+        assert_eq!(pages_of(&with(known(&[1])))[0].page, 2);
+        let other = Known {
+            sha256: "00".into(),
+            ..known(&[1, 2])
+        };
+        assert!(matches!(
+            with(other)[..],
+            [Answer::Failed {
+                rule: Rule::Changed,
+                ..
+            }]
+        ));
+    }
+
+    #[test]
+    fn a_full_disk_stops_the_run() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("d.pdf"), pdf(&[Page::new(50, 50, "")])).unwrap();
+        // A file where the directory should be stands for everything that keeps us from writing.
+        fs::write(dir.path().join("out"), "").unwrap();
+        let answers = answers(dir.path(), |_| {}, |_| {});
+        assert!(
+            matches!(answers.last(), Some(Answer::Fatal { .. })),
+            "{answers:?}"
+        );
+    }
+
+    #[test]
+    fn a_person_who_starts_a_worker_is_told() {
+        for input in ["", "hello\n"] {
+            let error = serve(input.as_bytes(), Vec::new()).unwrap_err();
+            assert!(
+                error.message().contains("started by `vlft rasterize`"),
+                "{error}"
+            );
+        }
+    }
 }

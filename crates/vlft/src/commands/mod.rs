@@ -15,6 +15,8 @@
 //!    never printed here. `Ok(Exit::Verdict)` means: ran, and the verdict is no.
 
 mod build_jsonl;
+#[cfg(feature = "train")]
+mod demo;
 mod doctor;
 #[cfg(feature = "train")]
 mod eval;
@@ -25,6 +27,7 @@ mod split;
 mod stats;
 #[cfg(feature = "train")]
 mod train;
+mod unpack;
 mod validate;
 
 use clap::{CommandFactory, Subcommand};
@@ -36,11 +39,16 @@ use crate::terminal::Terminal;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// The whole road on invented documents: PDFs in, an adapter out, in about two minutes
+    #[cfg(feature = "train")]
+    Demo(demo::Args),
     /// Draw the pages of PDFs: images and a manifest
     Rasterize(rasterize::Args),
     /// A worker of `rasterize`; it starts them itself
     #[command(hide = true)]
     RasterizeWorker,
+    /// Take images and labels out of zips, safely
+    Unpack(unpack::Args),
     /// Labels and page images to records
     BuildJsonl(build_jsonl::Args),
     /// Every problem of a JSONL file, with its line and what to do
@@ -67,8 +75,11 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit> {
         match self {
+            #[cfg(feature = "train")]
+            Command::Demo(args) => demo::run(args, terminal),
             Command::Rasterize(args) => rasterize::run(args, terminal),
             Command::RasterizeWorker => rasterize::work(),
+            Command::Unpack(args) => unpack::run(args, terminal),
             Command::BuildJsonl(args) => build_jsonl::run(args, terminal),
             Command::Validate(args) => validate::run(args, terminal),
             Command::Split(args) => split::run(args, terminal),

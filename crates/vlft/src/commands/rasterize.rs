@@ -66,7 +66,7 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u64).range(1..))]
     timeout_secs: u64,
 
-    /// Memory that one worker may take (on Linux)
+    /// Memory that one worker may use
     #[arg(long, value_name = "N", default_value_t = 2048,
           value_parser = clap::value_parser!(u64).range(256..))]
     worker_memory_mib: u64,
@@ -114,13 +114,18 @@ fn verdict(good: bool) -> Exit {
 }
 
 fn wrote(report: &Report) -> String {
-    format!(
-        "Wrote {} of {} to `{}` (manifest `{}`)",
-        count(report.pages.written, "page"),
-        count(report.documents.rasterized, "document"),
-        report.out.display(),
-        report.manifest.display()
-    )
+    let (out, manifest) = (report.out.display(), report.manifest.display());
+    match report.pages.written {
+        0 => format!(
+            "No new page; `{out}` has {}",
+            count(report.pages.kept, "page")
+        ),
+        pages => format!(
+            "Wrote {} of {} to `{out}` (manifest `{manifest}`)",
+            count(pages, "page"),
+            count(report.documents.rasterized, "document"),
+        ),
+    }
 }
 
 fn options(args: Args) -> Result<Options> {

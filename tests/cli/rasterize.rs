@@ -1,0 +1,609 @@
+//! `vlft rasterize` with real PDFs and real worker processes.
+
+use std::fs;
+use std::path::Path;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::pdf::{Page, first_more, pdf, pdf_with, stream};
+use crate::support::{Said, repository, run_in, vlft};
+
+fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    dir
+}
+
+/// A document of `pages` small pages; each has its number drawn on it, one is in colour.
+fn document(pages: u32) -> Vec<u8> {
+    let page = |n: u32| {
+        let colour = if n == 2 { "1 0 0 rg" } else { "" };
+        Page::new(
+            144,
+            72,
+            &format!("{colour} BT /F1 20 Tf 20 30 Td (Page {n}) Tj ET"),
+        )
+    };
+    pdf(&(1..=pages).map(page).collect::<Vec<_>>())
+}
+
+/// Draws for centuries, in little memory: a pattern in steps of a hundred-thousandth of a point.
+fn endless() -> Vec<u8> {
+    let page = || Page::new(100, 100, "/Pattern cs /P scn 0 0 100 100 re f");
+    let first = first_more(&[page()]);
+    let page = page().resources(&format!("/Pattern << /P {first} 0 R >>"));
+    let pattern = "/Type /Pattern /PatternType 1 /PaintType 1 /TilingType 1 /BBox [0 0 1 1] \
+                   /XStep 0.00001 /YStep 0.00001 /Resources << >>";
+    pdf_with(&[page], &[stream(pattern, "0 0 1 1 re f")])
+}
+
+/// Ten forms that draw ten of the next kind each, twelve times over: pdfium keeps every one.
+fn swelling() -> Vec<u8> {
+    let page = || Page::new(72, 72, "/F Do");
+    let first = first_more(&[page()]);
+    let page = page().resources(&format!("/XObject << /F {first} 0 R >>"));
+    let forms: Vec<String> = (0..12)
+        .map(|level| {
+            let form = "/Type /XObject /Subtype /Form /BBox [0 0 72 72]";
+            match level {
+                11 => stream(form, "0 0 9 9 re f"),
+                _ => stream(
+                    &format!(
+                        "{form} /Resources << /XObject << /F {} 0 R >> >>",
+                        first + level + 1
+                    ),
+                    &"/F Do ".repeat(10),
+                ),
+            }
+        })
+        .collect();
+    pdf_with(&[page], &forms)
+}
+
+/// One page whose transparency group needs about 600 MiB.
+fn hungry() -> Vec<u8> {
+    let page = || Page::new(14_400, 14_400, "/G gs /F Do");
+    let first = first_more(&[page()]);
+    let page = page().resources(&format!(
+        "/ExtGState << /G << /ca 0.5 /BM /Multiply >> >> /XObject << /F {first} 0 R >>"
+    ));
+    let form = "/Type /XObject /Subtype /Form /BBox [0 0 14400 14400] \
+                /Group << /S /Transparency >>";
+    pdf_with(&[page], &[stream(form, "0 0 9000 9000 re f")])
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn json(said: &Said) -> Value {
+    serde_json::from_str(&said.stdout)
+        .unwrap_or_else(|e| panic!("{e}\n{}\n{}", said.stdout, said.stderr))
+}
+
+#[test]
+fn a_folder_becomes_images_and_a_manifest() {
+    let dir = folder(&[
+        ("in/A 1.PDF", document(2)),
+        ("in/sub/b.pdf", document(1)),
+        ("in/notes.txt", b"x".to_vec()),
+    ]);
+    let args = ["rasterize", "in", "--out", "out", "--dpi", "100"];
+    let said = run_in(dir.path(), &args);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(said.stdout.starts_with(
+        "documents  2 found: 2 rasterized, 0 unchanged, 0 rejected\n\
+         pages      3 written, 0 kept, 0 rejected\n"
+    ));
+    assert_eq!(
+        said.stderr,
+        "Wrote 3 pages of 2 documents to `out` (manifest `out/manifest.jsonl`)\n"
+    );
+    let manifest = dir.path().join("out/manifest.jsonl");
+    let pages = lines(&manifest);
+    let files: Vec<_> = pages.iter().map(|p| p["file"].as_str().unwrap()).collect();
+    assert_eq!(files, ["A 1-p001.png", "A 1-p002.png", "sub/b-p001.png"]);
+    for page in &pages {
+        assert_eq!(
+            (&page["width"], &page["height"]),
+            (&200.into(), &100.into())
+        );
+        assert_eq!((&page["dpi"], &page["version"]), (&100.0.into(), &1.into()));
+        assert_eq!(page["text_chars"], 5);
+        let png = fs::read(dir.path().join("out").join(page["file"].as_str().unwrap())).unwrap();
+        assert_eq!(page["bytes"], png.len());
+        // Of the header: width, height, bits, colour type (0 gray, 2 RGB).
+        let is_gray = page["page"] == 1;
+        assert_eq!(
+            png[16..26],
+            [0, 0, 0, 200, 0, 0, 0, 100, 8, if is_gray { 0 } else { 2 }]
+        );
+    }
+    assert_eq!(
+        (&pages[0]["document"], &pages[0]["pages"]),
+        (&"A 1.PDF".into(), &2.into())
+    );
+    assert!(!dir.path().join("out/rejects.jsonl").exists());
+
+    // Again: nothing is missing, and nothing changes.
+    let before = fs::read(&manifest).unwrap();
+    let again = run_in(dir.path(), &args);
+    assert_eq!(again.code, Some(0));
+    assert!(again.stdout.contains("2 unchanged") && again.stdout.contains("0 written, 3 kept"));
+    assert_eq!(fs::read(&manifest).unwrap(), before);
+
+    // An image that is gone or cut short is drawn again, and only that one.
+    let image = dir.path().join("out/A 1-p002.png");
+    let whole = fs::read(&image).unwrap();
+    fs::write(&image, &whole[..50]).unwrap();
+    let again = run_in(dir.path(), &args);
+    assert!(
+        again.stdout.contains("1 written, 2 kept"),
+        "{}",
+        again.stdout
+    );
+    assert_eq!(fs::read(&image).unwrap(), whole);
+    assert_eq!(fs::read(&manifest).unwrap(), before);
+
+    // Other settings over it are refused; `--force` starts over.
+    let other = [
+        "rasterize",
+        "in",
+        "--out",
+        "out",
+        "--dpi",
+        "100",
+        "--format",
+        "webp",
+    ];
+    let refused = run_in(dir.path(), &other);
+    assert_eq!(refused.code, Some(2));
+    assert!(
+        refused
+            .stderr
+            .contains("expected `--dpi 100 --format webp`, found `--dpi 100 --format png`")
+    );
+    assert_eq!(fs::read(&manifest).unwrap(), before);
+    let forced = run_in(dir.path(), &[&other[..], &["--force"]].concat());
+    assert_eq!(forced.code, Some(0), "{}", forced.stderr);
+    assert!(!image.exists() && dir.path().join("out/A 1-p002.webp").exists());
+}
+
+#[test]
+fn bad_documents_cost_only_themselves_and_are_listed() {
+    let encrypted = fs::read(repository().join("tests/fixtures/pdf/encrypted.pdf")).unwrap();
+    let dir = folder(&[
+        ("in/broken.pdf", b"hello".to_vec()),
+        ("in/empty.pdf", Vec::new()),
+        ("in/good.pdf", document(3)),
+        ("in/locked.pdf", encrypted),
+        ("in/nopages.pdf", pdf(&[])),
+        (
+            "in/partly.pdf",
+            pdf(&[
+                Page::new(50, 50, ""),
+                Page::missing(),
+                Page::new(50, 50, ""),
+            ]),
+        ),
+        ("pw", "one\nschlüssel\n".into()),
+    ]);
+    let said = run_in(
+        dir.path(),
+        &["rasterize", "in", "--out", "out", "--format", "json"],
+    );
+    assert_eq!(said.code, Some(1));
+    assert_eq!(
+        said.stderr,
+        "error: 4 of 6 documents could not be rasterized, and 1 lacks pages\n  \
+         --> in/broken.pdf, not a PDF, or damaged beyond repair\n  \
+         --> in/empty.pdf, not a PDF, or damaged beyond repair\n  \
+         --> in/locked.pdf, encrypted with a password\n  \
+         --> in/nopages.pdf, the PDF has no pages\n  \
+         --> in/partly.pdf, page 2: pdfium cannot read the page\n\n\
+         hint: open the files in a viewer; if it repairs them, save them anew and run again\n\
+         Wrote 5 pages of 2 documents to `out` (manifest `out/manifest.jsonl`)\n"
+    );
+    let report = json(&said);
+    let documents = &report["documents"];
+    assert_eq!(
+        documents["found"].as_u64(),
+        ["rasterized", "unchanged", "rejected"]
+            .iter()
+            .map(|k| documents[k].as_u64())
+            .sum()
+    );
+    assert_eq!(report["pages"]["written"], 5);
+    let rejects = lines(&dir.path().join("out/rejects.jsonl"));
+    let rules: Vec<_> = rejects
+        .iter()
+        .map(|r| r["rule"].as_str().unwrap())
+        .collect();
+    assert_eq!(rules, ["broken", "broken", "password", "no-pages", "page"]);
+    assert_eq!(rejects[4]["page"], 2);
+
+    // With the password, the same command does only that document.
+    let args = ["rasterize", "in", "--out", "out", "--password-file", "pw"];
+    let said = run_in(dir.path(), &args);
+    assert_eq!(said.code, Some(1));
+    assert!(
+        said.stdout
+            .contains("1 rasterized, 2 unchanged, 3 rejected"),
+        "{}",
+        said.stdout
+    );
+    let manifest = fs::read_to_string(dir.path().join("out/manifest.jsonl")).unwrap();
+    assert!(manifest.contains("locked.pdf") && !manifest.contains("schl"));
+}
+
+#[test]
+fn nothing_to_do_and_what_cannot_be_done() {
+    let dir = folder(&[
+        ("in/a.pdf", document(1)),
+        ("none/a.txt", b"x".to_vec()),
+        ("mine/thesis.docx", b"x".to_vec()),
+        ("empty-pw", b"\n".to_vec()),
+    ]);
+    for (args, code, expected) in [
+        (&["none", "--out", "out"][..], 3, "no PDF was found"),
+        (&["in", "missing", "--out", "out"], 2, "input not found"),
+        (
+            &["in", "--out", "mine"],
+            2,
+            "the output directory holds something else",
+        ),
+        (
+            &["in", "--out", "out", "--shard", "0/2"],
+            2,
+            "shards are counted from 1",
+        ),
+        (
+            &[
+                "in",
+                "--out",
+                "out",
+                "--dpi",
+                "100",
+                "--max-pixels",
+                "99999",
+            ],
+            2,
+            "cannot be used together",
+        ),
+        (
+            &["in", "--out", "out", "--password-file", "empty-pw"],
+            2,
+            "the password file is empty",
+        ),
+        (
+            &["in", "--out", "out", "--pdfium", "/nonexistent/x.so"],
+            2,
+            "no libpdfium that works",
+        ),
+        (&["in", "--out", "in/a.pdf"], 2, "cannot"),
+    ] {
+        let said = run_in(dir.path(), &[&["rasterize"], args].concat());
+        assert_eq!(said.code, Some(code), "{args:?}: {}", said.stderr);
+        assert!(said.stderr.contains(expected), "{args:?}: {}", said.stderr);
+        assert!(!dir.path().join("out").exists(), "{args:?} wrote something");
+    }
+    let said = run_in(dir.path(), &["rasterize-worker"]);
+    assert_eq!(said.code, Some(2));
+    assert!(
+        said.stderr.contains("started by `vlft rasterize` only"),
+        "{}",
+        said.stderr
+    );
+}
+
+#[test]
+fn a_dry_run_names_the_files_and_writes_none() {
+    let dir = folder(&[("in/a.pdf", document(1)), ("in/b.pdf", document(1))]);
+    let said = run_in(
+        dir.path(),
+        &["rasterize", "in", "--out", "out", "--dry-run"],
+    );
+    assert_eq!(
+        said.stdout,
+        "a.pdf -> a-p*.png\nb.pdf -> b-p*.png\n2 documents; nothing was written\n"
+    );
+    assert!(!dir.path().join("out").exists());
+}
+
+#[test]
+fn formats_and_sizes() {
+    let dir = folder(&[("a4.pdf", pdf(&[Page::new(595, 842, "")]))]);
+    for (format, extension, magic) in [
+        ("png", "png", &b"\x89PNG"[..]),
+        ("jpeg", "jpg", b"\xff\xd8"),
+        ("webp", "webp", b"RIFF"),
+    ] {
+        let args = [
+            "rasterize",
+            "a4.pdf",
+            "--out",
+            format,
+            "--format",
+            format,
+            "--max-pixels",
+            "500000",
+        ];
+        assert_eq!(run_in(dir.path(), &args).code, Some(0));
+        let page = &lines(&dir.path().join(format).join("manifest.jsonl"))[0];
+        let (width, height) = (
+            page["width"].as_u64().unwrap(),
+            page["height"].as_u64().unwrap(),
+        );
+        assert!(
+            (490_000..=500_000).contains(&(width * height)),
+            "{width} x {height}"
+        );
+        let image = fs::read(dir.path().join(format).join(format!("a4-p001.{extension}"))).unwrap();
+        assert!(image.starts_with(magic));
+    }
+}
+
+#[test]
+fn shards_do_each_document_once_and_agree_with_the_whole() {
+    let names: Vec<String> = (0..12).map(|n| format!("in/scan {n}.pdf")).collect();
+    let files: Vec<_> = names
+        .iter()
+        .map(|name| (name.as_str(), document(1)))
+        .collect();
+    let dir = folder(&files);
+    for shard in ["1/3", "2/3", "3/3"] {
+        let said = run_in(
+            dir.path(),
+            &["rasterize", "in", "--out", "parts", "--shard", shard],
+        );
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+    }
+    assert_eq!(
+        run_in(dir.path(), &["rasterize", "in", "--out", "whole"]).code,
+        Some(0)
+    );
+    let mut parts = String::new();
+    for shard in 1..=3 {
+        let name = format!("parts/manifest.{shard}-of-3.jsonl");
+        let text = fs::read_to_string(dir.path().join(name)).unwrap();
+        assert!(text.lines().count() < 12, "one shard did all");
+        parts += &text;
+    }
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let whole = fs::read_to_string(dir.path().join("whole/manifest.jsonl")).unwrap();
+    assert_eq!(sorted(&parts), sorted(&whole));
+}
+
+#[test]
+fn a_page_that_takes_too_long_or_too_much_is_left_out() {
+    let dir = folder(&[
+        ("in/endless.pdf", endless()),
+        ("in/good.pdf", document(2)),
+        ("in/hungry.pdf", hungry()),
+        ("in/swelling.pdf", swelling()),
+    ]);
+    let said = run_in(
+        dir.path(),
+        &[
+            "rasterize",
+            "in",
+            "--out",
+            "out",
+            "--timeout-secs",
+            "2",
+            "--worker-memory-mib",
+            "400",
+        ],
+    );
+    assert_eq!(said.code, Some(1));
+    let rejects = lines(&dir.path().join("out/rejects.jsonl"));
+    let reasons: Vec<_> = rejects
+        .iter()
+        .map(|r| r["reason"].as_str().unwrap())
+        .collect();
+    let too_much = "took more than 400.0 MiB";
+    assert_eq!(
+        reasons,
+        ["not done after 2 s", too_much, too_much],
+        "{}",
+        said.stderr
+    );
+    let pages = lines(&dir.path().join("out/manifest.jsonl"));
+    assert_eq!(pages.len(), 2);
+    let left: Vec<_> = fs::read_dir(dir.path().join("out")).unwrap().collect();
+    assert_eq!(left.len(), 4, "two images and two lists: {left:?}");
+}
+
+/// Linux alone has file systems where these two names differ by default.
+#[cfg(target_os = "linux")]
+#[test]
+fn documents_whose_names_differ_only_in_case_keep_apart() {
+    let dir = folder(&[("in/a.pdf", document(1)), ("in/A.PDF", document(2))]);
+    assert_eq!(
+        run_in(dir.path(), &["rasterize", "in", "--out", "out"]).code,
+        Some(0)
+    );
+    let pages = lines(&dir.path().join("out/manifest.jsonl"));
+    let mut files: Vec<String> = pages
+        .iter()
+        .map(|p| p["file"].as_str().unwrap().to_lowercase())
+        .collect();
+    files.sort();
+    files.dedup();
+    assert_eq!(files.len(), 3, "{files:?}");
+}
+
+#[test]
+fn another_file_under_a_known_name_is_refused() {
+    let dir = folder(&[("one/a.pdf", document(1)), ("two/a.pdf", document(2))]);
+    assert_eq!(
+        run_in(dir.path(), &["rasterize", "one", "--out", "out"]).code,
+        Some(0)
+    );
+    let said = run_in(dir.path(), &["rasterize", "two", "--out", "out"]);
+    assert_eq!(said.code, Some(1));
+    assert!(
+        said.stderr
+            .contains("pages of another file under this name"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(lines(&dir.path().join("out/manifest.jsonl")).len(), 1);
+    // In one command both have their place.
+    let said = run_in(dir.path(), &["rasterize", "one", "two", "--out", "both"]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(lines(&dir.path().join("both/manifest.jsonl")).len(), 3);
+}
+
+/// Waits for something that another process does.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "waited in vain until {what}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn children_of(process: &Child) -> Vec<String> {
+    let id = process.id();
+    let tasks = fs::read_dir(format!("/proc/{id}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    children
+        .flat_map(|ids| {
+            ids.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_run_leaves_no_worker_and_is_resumed() {
+    let dir = folder(&[("in/a.pdf", document(2)), ("in/z.pdf", endless())]);
+    let args = [
+        "rasterize",
+        "in",
+        "--out",
+        "out",
+        "--jobs",
+        "1",
+        "--timeout-secs",
+        "300",
+    ];
+    let mut run = vlft().current_dir(dir.path()).args(args).spawn().unwrap();
+    let journal = dir.path().join("out/manifest.jsonl.journal");
+    until("two pages are noted", || {
+        fs::read_to_string(&journal).is_ok_and(|text| text.lines().count() == 2)
+    });
+    let workers = children_of(&run);
+    assert_eq!(workers.len(), 1);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    until("the worker is gone", || {
+        let status = fs::read_to_string(format!("/proc/{}/stat", workers[0]));
+        !status.is_ok_and(|stat| !stat.contains(") Z "))
+    });
+    assert!(!dir.path().join("out/manifest.jsonl").exists());
+
+    // A torn last line is what a power failure leaves.
+    let mut text = fs::read_to_string(&journal).unwrap();
+    text += "{\"version\":1,\"docu";
+    fs::write(&journal, text).unwrap();
+    fs::write(dir.path().join("in/z.pdf"), document(1)).unwrap();
+    let said = run_in(dir.path(), &args);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(said.stdout.contains("1 written, 2 kept"), "{}", said.stdout);
+    assert_eq!(lines(&dir.path().join("out/manifest.jsonl")).len(), 3);
+    assert!(!journal.exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_that_is_killed_from_outside_is_replaced() {
+    let dir = folder(&[("in/a.pdf", endless()), ("in/b.pdf", document(2))]);
+    let args = [
+        "rasterize",
+        "in",
+        "--out",
+        "out",
+        "--jobs",
+        "1",
+        "--timeout-secs",
+        "300",
+    ];
+    let run = vlft()
+        .current_dir(dir.path())
+        .args(args)
+        .stderr(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let busy = |id: &String| {
+        // User time in clock ticks is the 14th field; the endless page burns it.
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        stat.split_whitespace()
+            .nth(13)
+            .and_then(|t| t.parse::<u64>().ok())
+            .is_some_and(|t| t > 30)
+    };
+    until("a worker is busy", || children_of(&run).iter().any(busy));
+    let worker = children_of(&run).remove(0);
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-9", &worker])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("in/a.pdf, page 1: the worker process died (signal: 9"),
+        "{stderr}"
+    );
+    assert_eq!(lines(&dir.path().join("out/manifest.jsonl")).len(), 2);
+}
+
+#[test]
+fn two_runs_into_one_directory_do_not_mix() {
+    let dir = folder(&[("in/a.pdf", endless())]);
+    let args = ["rasterize", "in", "--out", "out", "--timeout-secs", "300"];
+    let mut first = vlft().current_dir(dir.path()).args(args).spawn().unwrap();
+    until("the first has begun", || {
+        dir.path().join("out/manifest.jsonl.journal").exists()
+    });
+    let second = run_in(dir.path(), &args);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(second.code, Some(2));
+    assert!(
+        second
+            .stderr
+            .contains("another `vlft rasterize` is writing here"),
+        "{}",
+        second.stderr
+    );
+}

@@ -1,0 +1,62 @@
+//! `vlft unpack` as a person sees it; the archives that may go wrong are in
+//! `crates/vlft-dataset/tests/unpack.rs`.
+
+use std::fs;
+
+use crate::support::run_in;
+use crate::support::zip::{file, zip};
+
+#[test]
+fn a_good_archive_is_unpacked_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = zip(&[
+        file("pages/a_1.jpg", b"jpg"),
+        file("results.json", b"[]"),
+        file("__MACOSX/._results.json", b"x"),
+    ]);
+    fs::write(dir.path().join("good.zip"), archive).unwrap();
+    let args = ["unpack", "good.zip", "--out", "out"];
+    let said = run_in(dir.path(), &args);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(
+        said.stdout,
+        "3 entries in 1 archive: 2 written (5 B), 0 duplicates, 1 of the system left out, \
+         0 directories\n1 image, 1 label file\n"
+    );
+    assert_eq!(said.stderr, "Wrote `out`\n");
+
+    let again = run_in(dir.path(), &args);
+    assert_eq!(again.code, Some(0));
+    assert_eq!(
+        again.stderr,
+        "`out` holds all of it already; nothing was written\n"
+    );
+}
+
+#[test]
+fn a_hostile_archive_is_refused_entry_by_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = zip(&[
+        file("a.png", b"x"),
+        file("../../.ssh/authorized_keys", b"x"),
+        file("link", b"/etc/passwd").mode(0o120_777),
+    ]);
+    fs::write(dir.path().join("evil.zip"), archive).unwrap();
+    fs::write(dir.path().join("cut.zip"), "PK").unwrap();
+    let said = run_in(
+        dir.path(),
+        &["unpack", "evil.zip", "cut.zip", "--out", "out"],
+    );
+    assert_eq!(said.code, Some(2));
+    assert_eq!(said.stdout, "");
+    assert_eq!(
+        said.stderr,
+        "error[archive-refused]: 3 faults in the archives; nothing was written\n  \
+         --> evil.zip, entry 2 `../../.ssh/authorized_keys` would leave the output directory: \
+         its name has `..`\n  \
+         --> evil.zip, entry 3 `link` is a symbolic link\n  \
+         --> cut.zip, not a zip, or cut short: invalid Zip archive: Could not find EOCD\n\n\
+         hint: if you trust the archive, unpack it by hand, rename what is listed, and pack it anew\n"
+    );
+    assert!(!dir.path().join("out").exists());
+}
