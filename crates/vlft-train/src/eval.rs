@@ -84,6 +84,8 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Evaluati
     let device = options.device.open()?;
     options.compute.map_or(Ok(()), |compute| compute.check())?;
     let config = ModelConfig::from_dir(&options.model)?;
+    let checkpoint = Checkpoint::open(&options.model)?;
+    checkpoint.check(&config.tensors())?;
     let locked = options
         .adapter
         .as_deref()
@@ -114,7 +116,6 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Evaluati
     }
     let (samples, _) = Samples::open(&options.data, &processor, &config, Limit::NONE)?;
 
-    let checkpoint = Checkpoint::open(&options.model)?;
     // Without an adapter the weights are as stored; with one, as it was trained on them.
     let base = options.base.or(locked.map(|lock| lock.base));
     let storage = base.map_or(Ok(Storage::AsStored), |base| base.storage())?;
