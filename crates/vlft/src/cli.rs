@@ -281,7 +281,7 @@ mod tests {
             }
             let command = line.trim_start_matches(['#', ' ']);
             if command.starts_with("vlft ") && (fenced || line.starts_with(['#', ' '])) {
-                let ends = [" #", "  (", " > "];
+                let ends = [" #", "  (", " > ", " | "];
                 let end = ends.iter().filter_map(|mark| command.find(mark)).min();
                 commands.push(command[..end.unwrap_or(command.len())].to_owned());
             }
