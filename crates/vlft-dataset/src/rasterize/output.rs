@@ -5,8 +5,8 @@
 //! and the journal goes. With `--shard 2/8` the names are `manifest.2-of-8.jsonl` and so on, so that
 //! shards may share a directory.
 
-use std::collections::BTreeSet;
-use std::fs::{self, File, TryLockError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -81,24 +81,7 @@ impl Output {
         let mut output = Self::look(options)?;
         fs::create_dir_all(&output.dir).map_err(|e| cannot("create", &output.dir, e))?;
         let path = output.journal_path();
-        let mut journal = File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(|e| cannot("create", &path, e))?;
-        match journal.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                return Err(
-                    Diagnostic::error("another `vlft rasterize` is writing here")
-                        .at(&path)
-                        .hint(
-                            "wait for it, choose another `--out`, or split the work with `--shard`",
-                        ),
-                );
-            }
-            // Some network file systems have no locks; then people take care themselves.
-            Ok(()) | Err(TryLockError::Error(_)) => {}
-        }
+        let mut journal = open_alone(&path)?;
         if options.existing == Existing::Replace {
             output.clear(options.shard.is_none())?;
             journal.set_len(0).map_err(|e| cannot("clear", &path, e))?;
@@ -173,19 +156,14 @@ impl Output {
         Manifest::from_pages(&self.dir, pages)?.write(&manifest)?;
         let journal = self.journal_path();
         drop(self.journal);
-        fs::remove_file(&journal).map_err(|e| cannot("remove", &journal, e))?;
+        remove_if_there(&journal)?;
         Ok(manifest)
     }
 
     fn write_rejects(&self, rejects: &[Reject]) -> Result<()> {
         let path = self.file("rejects", "jsonl");
         if rejects.is_empty() {
-            return match fs::remove_file(&path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    Err(cannot("remove", &path, e))
-                }
-                _ => Ok(()),
-            };
+            return remove_if_there(&path);
         }
         let mut text = String::new();
         for reject in rejects {
@@ -212,13 +190,62 @@ impl Output {
     }
 }
 
-/// Sorted, and of several entries for one page the last.
+/// Sorted; of several entries for one page the last, and of a document only what was made from its
+/// latest source.
 fn latest(mut pages: Vec<PageEntry>) -> Vec<PageEntry> {
+    let sources: BTreeMap<String, String> = pages
+        .iter()
+        .map(|p| (p.document.clone(), p.source_sha256.clone()))
+        .collect();
+    pages.retain(|p| sources[&p.document] == p.source_sha256);
     pages.reverse();
     let mut seen = BTreeSet::new();
     pages.retain(|p| seen.insert((p.document.clone(), p.page)));
     pages.sort_by(|a, b| (&a.document, a.page).cmp(&(&b.document, b.page)));
     pages
+}
+
+/// Opens the journal for this run alone.
+fn open_alone(path: &Path) -> Result<File> {
+    let taken = || {
+        Diagnostic::error("another `vlft rasterize` is writing here")
+            .at(path)
+            .hint("wait for it, choose another `--out`, or split the work with `--shard`")
+    };
+    let mut options = File::options();
+    options.create(true).append(true);
+    // Windows refuses the second writer by itself when the first one says so. A lock would also
+    // keep readers out there.
+    #[cfg(windows)]
+    {
+        use std::os::windows::fs::OpenOptionsExt;
+        const FILE_SHARE_READ: u32 = 1;
+        const ERROR_SHARING_VIOLATION: i32 = 32;
+        options
+            .share_mode(FILE_SHARE_READ)
+            .open(path)
+            .map_err(|e| match e.raw_os_error() {
+                Some(ERROR_SHARING_VIOLATION) => taken(),
+                _ => cannot("create", path, e),
+            })
+    }
+    #[cfg(not(windows))]
+    {
+        use std::fs::TryLockError;
+        let journal = options.open(path).map_err(|e| cannot("create", path, e))?;
+        match journal.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(taken()),
+            // Some network file systems have no locks; then people take care themselves.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(journal),
+        }
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(cannot("remove", path, e)),
+        _ => Ok(()),
+    }
 }
 
 /// A directory that is not ours stays as it is.

@@ -262,7 +262,7 @@ struct Worker {
     stdin: Option<ChildStdin>,
     answers: Receiver<String>,
     memory: MemoryWatch,
-    /// The last line of its stderr, sent when it ends.
+    /// The last lines of its stderr, sent when it ends.
     said: Receiver<String>,
 }
 
@@ -303,7 +303,7 @@ impl Worker {
             }
         });
         let (last_words, said) = mpsc::channel();
-        thread::spawn(move || last_words.send(last_line(stderr)));
+        thread::spawn(move || last_words.send(last_lines(stderr)));
         let mut worker = Self {
             stdin: child.stdin.take(),
             memory: MemoryWatch::new(&child),
@@ -373,7 +373,7 @@ impl Worker {
                 let mut reason = format!("the worker process died ({status})");
                 let said = self.said.recv_timeout(LOOK_EVERY * 10).unwrap_or_default();
                 if !said.is_empty() {
-                    reason += &format!(": {said:.200}");
+                    reason += &format!(": {said:.400}");
                 }
                 (Rule::Crash, reason)
             }
@@ -396,23 +396,26 @@ impl Drop for Worker {
     }
 }
 
-/// pdfium and the allocator may say on stderr why they end the process.
-fn last_line(stderr: impl Read) -> String {
+/// pdfium, the allocator or our own panic may say on stderr why they end the process: in up to four
+/// lines, which become one.
+fn last_lines(stderr: impl Read) -> String {
     let mut reader = BufReader::new(stderr);
-    let mut last = String::new();
+    let mut last = VecDeque::new();
     loop {
         let mut line = Vec::new();
-        match reader
+        let read = reader
             .by_ref()
             .take(STDERR_BYTES)
-            .read_until(b'\n', &mut line)
-        {
-            Ok(0) | Err(_) => return last,
-            Ok(_) => {}
+            .read_until(b'\n', &mut line);
+        if matches!(read, Ok(0) | Err(_)) {
+            return Vec::from(last).join(", ");
         }
         let line = String::from_utf8_lossy(&line);
         if !line.trim().is_empty() {
-            last = line.trim().to_owned();
+            last.push_back(line.trim().to_owned());
+        }
+        if last.len() > 4 {
+            last.pop_front();
         }
     }
 }

@@ -53,10 +53,12 @@ impl Known {
         let whole = |entry: &&PageEntry| {
             fs::metadata(output.dir().join(&entry.file)).is_ok_and(|m| m.len() == entry.bytes)
         };
-        Some(Self {
+        let present: Vec<u32> = entries.iter().filter(whole).map(|e| e.page).collect();
+        // Who removes all images of a document wants it drawn anew, from whatever it is now.
+        (!present.is_empty()).then(|| Self {
             sha256: first.source_sha256.clone(),
             pages: first.pages,
-            present: entries.iter().filter(whole).map(|e| e.page).collect(),
+            present,
         })
     }
 

@@ -60,7 +60,7 @@ impl Rule {
                 "open the files in a viewer; if it repairs them, save them anew and run again"
             }
             Rule::Changed => {
-                "pass `--force` to start over, or give directories with equal names to one command"
+                "remove the images of a document that has changed; give folders with equal names to one command"
             }
             Rule::Page => "open the page in a viewer; printing it to a new PDF often repairs it",
             Rule::PageShape => "leave these pages out: no model can read them",

@@ -1,5 +1,6 @@
 //! The worker process: takes a [`Setup`], then one [`Job`] after the other until its stdin ends.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
@@ -90,7 +91,7 @@ impl<W: Write> Worker<W> {
             Ok(sha256) => sha256,
             Err(e) => return Ok(Err((Rule::Unreadable, e.to_string()))),
         };
-        let mut skip = job.skip.clone();
+        let mut skip: BTreeSet<u32> = job.skip.iter().copied().collect();
         if let Some(known) = &job.known {
             if known.sha256 != sha256 {
                 let reason = "the output has pages of another file under this name";
