@@ -95,16 +95,22 @@ pub fn fix(pdfium: Option<&Path>) -> Result<()> {
 
 fn libpdfium(named: Option<&Path>) -> Check {
     match pdfium::find(named) {
-        Ok(library) => Check::new(
-            Verdict::Ok,
-            "libpdfium",
-            format!(
+        Ok(library) => {
+            let found = format!(
                 "{} from {}: `{}`",
                 library.name(),
                 library.source.describe(),
                 library.path.display()
-            ),
-        ),
+            );
+            match library.warning() {
+                None => Check::new(Verdict::Ok, "libpdfium", found),
+                Some(warning) => Check {
+                    details: warning.causes().to_vec(),
+                    hint: warning.hint_text().map(str::to_owned),
+                    ..Check::new(Verdict::Warn, "libpdfium", warning.message())
+                },
+            }
+        }
         Err(error) => Check::failed("libpdfium", &error),
     }
 }

@@ -121,6 +121,7 @@ pub fn install() -> Result<Library> {
         path: target,
         source: Source::Cache,
         build: Some(BUILD),
+        passed_over: None,
     })
 }
 

@@ -90,7 +90,12 @@ impl<'a> Places<'a> {
             Source::Pypdfium2,
             Source::System,
         ] {
-            if let Some(library) = attempt(source, self.place(source), &mut tried) {
+            if let Some(mut library) = attempt(source, self.place(source), &mut tried) {
+                let set = self.environment.is_some() && source != Source::Environment;
+                library.passed_over = tried
+                    .first()
+                    .filter(|_| set)
+                    .map(|(path, reason)| format!("`{}`, {reason}", path.display()));
                 return Ok(library);
             }
         }
@@ -143,6 +148,7 @@ fn attempt(
             build: build_of(&path, source),
             path,
             source,
+            passed_over: None,
         }),
         Err(reason) => {
             tried.push((path, format!("{}: {reason}", source.describe())));
@@ -286,9 +292,27 @@ mod tests {
         }
         .find()
         .unwrap();
+        assert!(again.warning().is_none());
         assert_eq!(
             (again.source, &again.path),
             (Source::Environment, &library.path)
+        );
+    }
+
+    #[test]
+    fn a_library_that_somebody_set_is_not_replaced_in_silence() {
+        let library = find(None).unwrap_or_else(|e| panic!("{e}: {:?}", e.hint_text()));
+        let other = Places {
+            environment: Some("/nonexistent/libpdfium.so".into()),
+            cache: Some(library.path),
+            ..nowhere()
+        }
+        .find()
+        .unwrap();
+        let warning = other.warning().unwrap();
+        assert_eq!(
+            warning.causes()[0],
+            "`/nonexistent/libpdfium.so`, `VLFT_PDFIUM`: no such file"
         );
     }
 

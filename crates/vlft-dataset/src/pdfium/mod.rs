@@ -24,6 +24,9 @@ pub struct Library {
     /// pdfium's build number, where a file beside the library tells it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub build: Option<u32>,
+    /// Why the library that `VLFT_PDFIUM` names was passed over, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_over: Option<String>,
 }
 
 impl Library {
@@ -33,6 +36,19 @@ impl Library {
             Some(build) => format!("pdfium {build}"),
             None => "pdfium".to_owned(),
         }
+    }
+
+    /// What somebody set must not be replaced in silence.
+    pub fn warning(&self) -> Option<Diagnostic> {
+        let why = self.passed_over.as_ref()?;
+        let warning = Diagnostic::warning("`VLFT_PDFIUM` does not name a libpdfium that works");
+        let instead = format!("{} is used instead: `{}`", self.name(), self.path.display());
+        Some(
+            warning
+                .caused_by(why)
+                .caused_by(instead)
+                .hint("correct or unset `VLFT_PDFIUM`"),
+        )
     }
 }
 

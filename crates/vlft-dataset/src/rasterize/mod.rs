@@ -160,7 +160,13 @@ pub fn rasterize(options: &Options, progress: &dyn Fn(Progress)) -> Result<Repor
         Ok(())
     })?;
     let manifest = output.finish(&mut tally)?;
-    Ok(Report::new(options, tally, manifest, start.elapsed()))
+    Ok(Report::new(
+        options,
+        setup.library,
+        tally,
+        manifest,
+        start.elapsed(),
+    ))
 }
 
 /// What [`rasterize`] would do, without writing or drawing anything.

@@ -456,6 +456,7 @@ mod tests {
                 path: "x".into(),
                 source: Source::Cache,
                 build: None,
+                passed_over: None,
             },
             out: "out".into(),
             resolution: Resolution::Dpi(72),

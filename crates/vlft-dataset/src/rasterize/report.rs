@@ -11,6 +11,7 @@ use vlft_base::format::{count, grouped};
 use super::Options;
 use super::pool::Finished;
 use super::reject::{Reject, Rule};
+use crate::pdfium::Library;
 
 /// So many rejects are shown; all of them are in `rejects.jsonl`.
 const SHOWN: usize = 20;
@@ -71,18 +72,26 @@ pub struct Report {
     pub out: PathBuf,
     pub manifest: PathBuf,
     pub seconds: f64,
+    pub library: Library,
     /// Sorted by document and page.
     pub rejects: Vec<Reject>,
 }
 
 impl Report {
-    pub(super) fn new(options: &Options, tally: Tally, manifest: PathBuf, time: Duration) -> Self {
+    pub(super) fn new(
+        options: &Options,
+        library: Library,
+        tally: Tally,
+        manifest: PathBuf,
+        time: Duration,
+    ) -> Self {
         Self {
             documents: tally.documents,
             pages: tally.pages,
             other_files: tally.other_files,
             rejects: tally.rejects,
             out: options.out.clone(),
+            library,
             manifest,
             seconds: (time.as_secs_f64() * 1000.0).round() / 1000.0,
         }

@@ -99,6 +99,9 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     })?;
     drop(bar);
     terminal.report(&report);
+    if let Some(warning) = report.library.warning() {
+        terminal.diagnostic(&warning);
+    }
     if let Some(problem) = report.problem() {
         terminal.diagnostic(&problem);
     }
