@@ -37,6 +37,15 @@ struct StateFile {
 }
 
 impl Progress {
+    /// Of a new run.
+    pub(crate) fn new(adapters: Adapters) -> Self {
+        Self {
+            step: 0,
+            optimizer: AdamW::new(&adapters),
+            adapters,
+        }
+    }
+
     /// Writes a checkpoint folder as a whole: it is there with everything, or not at all.
     pub(crate) fn save(&self, dir: &Path, layout: &Layout, base_model: &str) -> Result<()> {
         let partial = PartialDir::create(dir, Existing::Replace)?;

@@ -1,9 +1,11 @@
 //! What a run says about itself: `RUN/metrics.jsonl`, one line per optimizer step for programs, and
 //! the progress line, the same columns for ever, for people.
 
+mod journal;
 mod metrics;
 mod progress;
 
+pub(crate) use journal::Journal;
 pub use metrics::{EvalLine, Line, MetricsLog, Resumed, StepLine, SummaryLine, read_metrics};
 pub use progress::{Cadence, Pace, ProgressLine, resident_bytes};
 

@@ -1,0 +1,59 @@
+//! What a finished run reports: the last line of its log, and where its adapter is.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use vlft_base::format;
+
+use crate::log::{Line, SummaryLine};
+
+/// What a finished run reports.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    pub run: PathBuf,
+    pub adapter: PathBuf,
+    #[serde(flatten)]
+    pub summary: SummaryLine,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let summary = &self.summary;
+        write!(
+            f,
+            "{}, loss {:.4} -> {:.4}",
+            format::count(summary.steps, "step"),
+            summary.first_loss,
+            summary.last_loss
+        )?;
+        if let Some(loss) = summary.eval_loss {
+            write!(f, ", eval {loss:.4}")?;
+        }
+        write!(f, "   adapter `{}`", self.adapter.display())
+    }
+}
+
+/// The summary of all lines of a finished run.
+pub(crate) fn summarise(lines: &[Line], best_eval_loss: Option<f64>) -> SummaryLine {
+    let steps = || {
+        lines.iter().filter_map(|line| match line {
+            Line::Step(step) => Some(step),
+            _ => None,
+        })
+    };
+    let last_eval = lines.iter().rev().find_map(|line| match line {
+        Line::Eval(eval) => Some(eval.loss),
+        _ => None,
+    });
+    SummaryLine {
+        steps: steps().count() as u64,
+        first_loss: steps().next().map_or(f64::NAN, |step| step.loss),
+        last_loss: steps().next_back().map_or(f64::NAN, |step| step.loss),
+        eval_loss: last_eval,
+        best_eval_loss,
+        tokens: steps().map(|step| step.tokens).sum(),
+        supervised_tokens: steps().map(|step| step.supervised_tokens).sum(),
+        seconds: steps().map(|step| step.seconds).sum(),
+    }
+}
