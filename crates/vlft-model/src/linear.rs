@@ -4,6 +4,7 @@
 //! matrix of the compute type only for the product.
 
 use burn::tensor::{DType, Tensor};
+use vlft_kernels::linear::linear;
 
 use crate::lora::Adapters;
 
@@ -53,12 +54,10 @@ impl Linear {
     /// `x`: `[N, in]` -> `[N, out]`. The frozen weight is a constant to autodiff; the adapter never
     /// becomes a dense `W + s B A`.
     pub(crate) fn forward(&self, x: Tensor<2>, adapters: &Adapters) -> Tensor<2> {
-        let mut y = x.clone().matmul(self.weight.matrix().transpose());
-        if let Some(bias) = &self.bias {
-            y = y + compute_type(bias.clone()).unsqueeze();
-        }
+        let Weight::Dense(weight) = &self.weight;
+        let y = linear(x.clone(), weight.clone(), self.bias.clone());
         match self.adapter {
-            Some(index) => y + adapters.delta(index, x),
+            Some(index) => adapters.add_delta(index, y, x),
             None => y,
         }
     }

@@ -10,6 +10,7 @@ use rand::distr::{Distribution, Uniform};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use vlft_base::{Diagnostic, Result, did_you_mean, one_of};
+use vlft_kernels::linear::add_low_rank;
 use vlft_kernels::reduce::sum_of_squares;
 
 use crate::qwen3_vl::Config;
@@ -185,11 +186,10 @@ impl Adapters {
         tracked
     }
 
-    /// `s (x A^T) B^T` of one module. `x`: `[N, in]` -> `[N, out]`.
-    pub(crate) fn delta(&self, index: usize, x: Tensor<2>) -> Tensor<2> {
-        let pair = &self.pairs[index];
-        let low_rank = x.matmul(pair.a.clone().transpose());
-        low_rank.matmul(pair.b.clone().transpose()) * self.scale
+    /// `y + s (x A^T) B^T` of one module. `x`: `[N, in]`, `y`: `[N, out]`.
+    pub(crate) fn add_delta(&self, index: usize, y: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+        let Pair { a, b } = self.pairs[index].clone();
+        add_low_rank(y, x, a, b, self.scale)
     }
 }
 

@@ -4,23 +4,24 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::config::{TextConfig, VisionConfig};
 
-/// Cosines and sines, `[B, 1, T, D]`, each half of D the same.
+/// Cosines and sines, `[N, D]`, each half of D the same.
 #[derive(Clone)]
 pub(super) struct RotaryTables {
-    pub(super) cos: Tensor<4>,
-    pub(super) sin: Tensor<4>,
+    pub(super) cos: Tensor<2>,
+    pub(super) sin: Tensor<2>,
 }
 
 impl RotaryTables {
-    /// `angles`: `rows * tokens` runs of D/2 angles.
-    fn new(angles: &[f32], rows: usize, tokens: usize, half: usize, device: &Device) -> Self {
+    /// `angles`: N runs of D/2 angles.
+    fn new(angles: &[f32], half: usize, device: &Device) -> Self {
+        let rows = angles.len() / half;
         let table = |f: fn(f32) -> f32| {
             let mut values = Vec::with_capacity(angles.len() * 2);
             for token in angles.chunks_exact(half) {
                 values.extend(token.iter().map(|a| f(*a)));
                 values.extend_from_within(values.len() - half..);
             }
-            Tensor::from_data(TensorData::new(values, [rows, 1, tokens, 2 * half]), device)
+            Tensor::from_data(TensorData::new(values, [rows, 2 * half]), device)
         };
         Self {
             cos: table(f32::cos),
@@ -53,7 +54,7 @@ impl RotaryTables {
                 position_ids[axis(j) * rows * tokens + token] as f32 * frequency
             }));
         }
-        Self::new(&angles, rows, tokens, half, device)
+        Self::new(&angles, half, device)
     }
 
     /// Two-dimensional rotary of the vision tower: half of the angles from the row, half from the
@@ -71,7 +72,7 @@ impl RotaryTables {
                 angles.extend(inv_freq.iter().map(|frequency| position as f32 * frequency));
             }
         }
-        Self::new(&angles, 1, patches.len(), half, device)
+        Self::new(&angles, half, device)
     }
 }
 

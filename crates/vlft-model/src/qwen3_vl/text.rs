@@ -3,7 +3,8 @@
 
 use burn::tensor::{Device, Tensor};
 use vlft_base::Result;
-use vlft_kernels::{activation, attention, norm, rotary::rotary};
+use vlft_kernels::attention::{Pattern, attention};
+use vlft_kernels::{activation, norm, rotary::rotary};
 
 use super::config::TextConfig;
 use super::loader::Loader;
@@ -47,11 +48,9 @@ pub(super) struct RmsNorm {
 
 /// What every layer needs besides its input.
 pub(super) struct TextContext {
-    rows: usize,
-    tokens: usize,
     rotary: RotaryTables,
     /// Rows are padded on the right, so causality alone keeps padding out of real tokens.
-    causal_mask: Tensor<2>,
+    pattern: Pattern,
 }
 
 impl TextContext {
@@ -63,10 +62,12 @@ impl TextContext {
         device: &Device,
     ) -> Self {
         Self {
-            rows,
-            tokens,
             rotary: RotaryTables::text(config, position_ids, rows, tokens, device),
-            causal_mask: attention::causal_mask(tokens, device),
+            pattern: Pattern {
+                head_dim: config.head_dim,
+                segments: vec![tokens; rows],
+                causal: true,
+            },
         }
     }
 }
@@ -130,25 +131,22 @@ impl DecoderLayer {
 
 impl Attention {
     fn forward(&self, x: Tensor<2>, context: &TextContext, adapters: &Adapters) -> Tensor<2> {
-        let (rows, tokens, head_dim) = (context.rows, context.tokens, self.head_dim);
-        // [N, H D] -> [B, T, H, D]
-        let heads = |projection: &Linear| {
-            let y = projection.forward(x.clone(), adapters);
-            let heads = y.dims()[1] / head_dim;
-            y.reshape([rows, tokens, heads, head_dim])
-        };
         let (cos, sin) = (&context.rotary.cos, &context.rotary.sin);
+        let q = self.q_proj.forward(x.clone(), adapters);
+        let k = self.k_proj.forward(x.clone(), adapters);
+        let v = self.v_proj.forward(x, adapters);
         // QK-norm comes before the rotation; its one weight vector is shared by the heads.
-        let q = self.q_norm.forward(heads(&self.q_proj)).swap_dims(1, 2);
-        let k = self.k_norm.forward(heads(&self.k_proj)).swap_dims(1, 2);
-        let v = heads(&self.v_proj).swap_dims(1, 2);
-        let q = rotary(q, cos.clone(), sin.clone());
-        let k = rotary(k, cos.clone(), sin.clone());
+        let q = rotary(self.head_norm(&self.q_norm, q), cos, sin);
+        let k = rotary(self.head_norm(&self.k_norm, k), cos, sin);
+        let attended = attention(q, k, v, &context.pattern);
+        self.o_proj.forward(attended, adapters)
+    }
 
-        let attended = attention::attention(q, k, v, Some(&context.causal_mask)).swap_dims(1, 2);
-        let width = attended.dims()[2] * head_dim;
-        self.o_proj
-            .forward(attended.reshape([rows * tokens, width]), adapters)
+    /// Normalises each head of `[N, H D]` by itself.
+    fn head_norm(&self, norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
+        let [n, width] = x.dims();
+        let heads = x.reshape([n * width / self.head_dim, self.head_dim]);
+        norm.forward(heads).reshape([n, width])
     }
 }
 
@@ -162,7 +160,7 @@ impl Mlp {
 }
 
 impl RmsNorm {
-    pub(super) fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
+    pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         norm::rms_norm(x, compute_type(self.weight.clone()), self.eps)
     }
 }

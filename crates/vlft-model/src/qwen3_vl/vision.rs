@@ -3,7 +3,8 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use vlft_base::Result;
-use vlft_kernels::{activation, attention::attention, norm, rotary::rotary};
+use vlft_kernels::attention::{Pattern, attention};
+use vlft_kernels::{activation, norm, rotary::rotary};
 
 use super::config::VisionConfig;
 use super::loader::Loader;
@@ -30,7 +31,6 @@ pub(super) struct VisionBlock {
     proj: Linear,
     linear_fc1: Linear,
     linear_fc2: Linear,
-    num_heads: usize,
 }
 
 /// Joins the four patches of a token and projects them to the text width.
@@ -51,8 +51,8 @@ struct LayerNorm {
 /// What every block needs besides its input.
 pub(super) struct VisionContext {
     rotary: RotaryTables,
-    /// Patches per image (per frame): attention stays within.
-    segments: Vec<usize>,
+    /// Attention stays within an image (within a frame).
+    pattern: Pattern,
 }
 
 /// Bilinear interpolation of the learned position table for one patch: four rows and weights.
@@ -83,7 +83,6 @@ impl VisionModel {
                 proj: loader.linear(&format!("{path}.attn.proj"))?,
                 linear_fc1: loader.linear(&format!("{path}.mlp.linear_fc1"))?,
                 linear_fc2: loader.linear(&format!("{path}.mlp.linear_fc2"))?,
-                num_heads: config.num_heads,
             })
         };
         let deepstack = 0..config.deepstack_visual_indexes.len();
@@ -107,10 +106,14 @@ impl VisionModel {
             .collect();
         VisionContext {
             rotary: RotaryTables::vision(&self.config, &positions, device),
-            segments: grid_thw
-                .iter()
-                .flat_map(|[t, h, w]| vec![h * w; *t])
-                .collect(),
+            pattern: Pattern {
+                head_dim: self.config.hidden_size / self.config.num_heads,
+                segments: grid_thw
+                    .iter()
+                    .flat_map(|[t, h, w]| vec![h * w; *t])
+                    .collect(),
+                causal: false,
+            },
         }
     }
 
@@ -206,35 +209,12 @@ impl VisionBlock {
 
     /// Full attention within each image.
     fn attn(&self, x: Tensor<2>, context: &VisionContext, adapters: &Adapters) -> Tensor<2> {
-        let [patches, dv] = x.dims();
-        let (heads, head_dim) = (self.num_heads, dv / self.num_heads);
-        // [P, 3 dv] -> three of [1, H, P, D]
-        let qkv = self
-            .qkv
-            .forward(x, adapters)
-            .reshape([patches, 3, heads, head_dim]);
-        let part = |i: usize| {
-            let part = qkv
-                .clone()
-                .narrow(1, i, 1)
-                .reshape([1, patches, heads, head_dim]);
-            part.swap_dims(1, 2)
-        };
+        let dv = x.dims()[1];
+        let qkv = self.qkv.forward(x, adapters);
+        let part = |i: usize| qkv.clone().narrow(1, i * dv, dv);
         let (cos, sin) = (&context.rotary.cos, &context.rotary.sin);
-        let q = rotary(part(0), cos.clone(), sin.clone());
-        let k = rotary(part(1), cos.clone(), sin.clone());
-        let v = part(2);
-
-        let mut start = 0;
-        let mut images = Vec::with_capacity(context.segments.len());
-        for &length in &context.segments {
-            let within = |t: &Tensor<4>| t.clone().narrow(2, start, length);
-            images.push(attention(within(&q), within(&k), within(&v), None));
-            start += length;
-        }
-        let attended = Tensor::cat(images, 2)
-            .swap_dims(1, 2)
-            .reshape([patches, dv]);
+        let (q, k) = (rotary(part(0), cos, sin), rotary(part(1), cos, sin));
+        let attended = attention(q, k, part(2), &context.pattern);
         self.proj.forward(attended, adapters)
     }
 }

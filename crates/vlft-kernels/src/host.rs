@@ -1,0 +1,108 @@
+//! Between tensors of burn's CPU backend and plain slices.
+
+use burn::backend::TensorMetadata;
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use rayon::prelude::*;
+
+use crate::gemm::Matrix;
+
+/// Elements that one task of a row-wise kernel should have at least.
+const TASK_ELEMENTS: usize = 1 << 14;
+
+/// Whether the kernels of this crate can take the tensor: f32 on the CPU backend, tracked or not.
+pub(crate) fn is_host_f32<const R: usize>(x: &Tensor<R>) -> bool {
+    x.dtype() == DType::F32 && x.device() == Device::flex()
+}
+
+/// A matrix of f32 whose columns are adjacent; rows may be apart, as those of a slice of columns.
+pub(crate) struct Rows {
+    tensor: FlexTensor,
+    start: usize,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) stride: usize,
+}
+
+impl Rows {
+    /// Copies only if the columns are not adjacent.
+    pub(crate) fn new(tensor: FlexTensor) -> Self {
+        let shape = tensor.shape();
+        let (rows, columns) = (shape[0], shape[1]);
+        let strides = tensor.layout().strides();
+        let adjacent = (strides[1] == 1 || columns == 1) && strides[0] >= 0;
+        if !adjacent {
+            return Self::new(tensor.to_contiguous());
+        }
+        Self {
+            start: tensor.layout().start_offset(),
+            stride: strides[0] as usize,
+            rows,
+            columns,
+            tensor,
+        }
+    }
+
+    /// From the first row's first value on.
+    pub(crate) fn data(&self) -> &[f32] {
+        &self.tensor.storage::<f32>()[self.start..]
+    }
+
+    pub(crate) fn row(&self, row: usize) -> &[f32] {
+        let at = self.start + row * self.stride;
+        &self.tensor.storage::<f32>()[at..at + self.columns]
+    }
+
+    pub(crate) fn matrix(&self) -> Matrix<'_> {
+        Matrix::new(self.data(), self.rows, self.columns, self.stride)
+    }
+}
+
+/// A vector of f32.
+pub(crate) struct Values(FlexTensor);
+
+impl Values {
+    pub(crate) fn new(tensor: FlexTensor) -> Self {
+        Self(tensor.to_contiguous())
+    }
+
+    pub(crate) fn data(&self) -> &[f32] {
+        self.0.storage()
+    }
+}
+
+pub(crate) fn matrix(values: Vec<f32>, rows: usize, columns: usize) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, [rows, columns]))
+}
+
+/// Runs `f(first row, rows)` over blocks of rows of `out`, in parallel. What is written depends on
+/// the row only, so threads do not show in the result.
+pub(crate) fn for_rows(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    if out.is_empty() {
+        return;
+    }
+    let rows = (TASK_ELEMENTS / width).max(1);
+    if out.len() <= rows * width {
+        return f(0, out);
+    }
+    out.par_chunks_mut(rows * width)
+        .enumerate()
+        .for_each(|(block, out)| f(block * rows, out));
+}
+
+/// The same for two outputs of the same shape.
+pub(crate) fn for_rows_of_two(
+    a: &mut [f32],
+    b: &mut [f32],
+    width: usize,
+    f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+) {
+    if a.is_empty() {
+        return;
+    }
+    let rows = (TASK_ELEMENTS / width).max(1);
+    a.par_chunks_mut(rows * width)
+        .zip(b.par_chunks_mut(rows * width))
+        .enumerate()
+        .for_each(|(block, (a, b))| f(block * rows, a, b));
+}
