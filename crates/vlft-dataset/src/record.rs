@@ -42,8 +42,9 @@ struct KnownMeta {
     doc_type: Option<String>,
     /// SHA-256 of the source file, lower-case hex.
     source_sha256: Option<String>,
-    /// How much the record counts in training.
-    #[schemars(range(min = 0.0))]
+    /// How much each trained token of the record counts in the loss of a step, 1 if absent; 0 leaves
+    /// the record out. Evaluation counts all records the same.
+    #[schemars(range(min = 0.0, max = 1_000_000.0))]
     weight: Option<f64>,
 }
 
@@ -91,6 +92,13 @@ impl Record {
                 Part::Image(path) => Some(path.as_str()),
                 Part::Text(_) => None,
             })
+    }
+
+    /// How much the record counts in training: `meta.weight`, or 1.
+    pub fn weight(&self) -> f64 {
+        let meta = self.meta.as_ref();
+        meta.and_then(|meta| meta.get("weight")?.as_f64())
+            .unwrap_or(1.0)
     }
 
     /// The document this record was made from, if `meta.document` says so.

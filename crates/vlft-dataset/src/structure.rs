@@ -210,9 +210,7 @@ fn check_meta(meta: &Map<String, Value>) -> Vec<Finding> {
     for (key, value) in meta {
         let expected = match key.as_str() {
             "document" | "doc_type" | "source_sha256" if !value.is_string() => "a string",
-            "weight" if !value.as_f64().is_some_and(|w| w.is_finite() && w > 0.0) => {
-                "a number above 0"
-            }
+            "weight" if !value.as_f64().is_some_and(is_weight) => "0, or 0.000001 to 1000000",
             "pages" if !is_page_list(value) => "an array of page numbers, such as `[1, 2]`",
             _ => continue,
         };
@@ -223,6 +221,11 @@ fn check_meta(meta: &Map<String, Value>) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// 0 leaves the record out of training. The limits keep products with gradients within f32.
+fn is_weight(weight: f64) -> bool {
+    weight == 0.0 || (1e-6..=1e6).contains(&weight)
 }
 
 fn is_page_list(value: &Value) -> bool {
@@ -517,6 +520,13 @@ mod tests {
             meta(r#"{"document":"d","pages":[1,2],"weight":0.5,"own":{"x":1}}"#),
             0
         );
+        for (weight, problems) in [("0", 0), ("1e6", 0), ("1e-6", 0), ("1e7", 1), ("1e-300", 1)] {
+            assert_eq!(
+                meta(&format!(r#"{{"weight":{weight}}}"#)),
+                problems,
+                "{weight}"
+            );
+        }
         assert_eq!(
             meta(r#"{"document":7,"pages":[0],"weight":-1,"doc_type":null}"#),
             4

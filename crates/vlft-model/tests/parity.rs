@@ -109,7 +109,11 @@ impl Golden {
         let (rows, ids) = supervised
             .map(|(i, label)| (i as i32 - 1, *label as i32))
             .unzip();
-        Targets { rows, ids }
+        Targets {
+            rows,
+            ids,
+            weights: Vec::new(),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Several samples as one right-padded batch. B rows, T tokens (the longest row), P patches.
 
+use std::ops::Range;
+
 use crate::sample::{IGNORED, Sample};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -8,6 +10,8 @@ pub struct Batch {
     pub rows: usize,
     /// T
     pub length: usize,
+    /// Where each sample lies in `0..B * T`, in order.
+    pub samples: Vec<Range<usize>>,
     /// [B, T], row-major like all the others.
     pub input_ids: Vec<u32>,
     /// [B, T], padding is [`IGNORED`].
@@ -29,6 +33,7 @@ pub fn collate(samples: &[Sample], pad_token_id: u32) -> Batch {
     let mut batch = Batch {
         rows,
         length,
+        samples: Vec::with_capacity(rows),
         input_ids: vec![pad_token_id; rows * length],
         labels: vec![IGNORED; rows * length],
         attention_mask: vec![0; rows * length],
@@ -41,7 +46,8 @@ pub fn collate(samples: &[Sample], pad_token_id: u32) -> Batch {
         let real = at..at + sample.len();
         batch.input_ids[real.clone()].copy_from_slice(&sample.input_ids);
         batch.labels[real.clone()].copy_from_slice(&sample.labels);
-        batch.attention_mask[real].fill(1);
+        batch.attention_mask[real.clone()].fill(1);
+        batch.samples.push(real);
         for (axis, positions) in sample.position_ids.iter().enumerate() {
             let at = (axis * rows + row) * length;
             batch.position_ids[at..at + positions.len()].copy_from_slice(positions);
@@ -82,6 +88,7 @@ mod tests {
         };
         let batch = collate(&[sample(&[5], 1.0), sample(&[6, 7], 3.0)], 9);
         assert_eq!((batch.rows, batch.length), (2, 2));
+        assert_eq!(batch.samples, [0..1, 2..4]);
         assert_eq!(batch.input_ids, [5, 9, 6, 7]);
         assert_eq!(batch.labels, [5, IGNORED, 6, 7]);
         assert_eq!(batch.attention_mask, [1, 0, 1, 1]);

@@ -1,6 +1,7 @@
 //! The trainer. Read `recipe.rs` first, top to bottom; everything else is a part of it.
 
 mod base;
+pub mod batch;
 mod checkpoint;
 pub mod config;
 pub mod device;

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use vlft_base::{Diagnostic, Result, format};
 use vlft_dataset::jsonl::{self, Numbered};
-use vlft_model::{Config as ModelConfig, Inputs, Targets};
-use vlft_processor::collate::{Batch, collate};
+use vlft_model::Config as ModelConfig;
 use vlft_processor::processor::Processor;
-use vlft_processor::sample::{IGNORED, Sample};
+use vlft_processor::sample::Sample;
 
+use crate::batch::MicroBatch;
 use crate::config::TooLong;
 
 /// Records of one JSONL file, in file order.
@@ -111,14 +111,32 @@ impl<'a> Samples<'a> {
             .par_iter()
             .map(|index| self.sample(*index))
             .collect::<Result<_>>()?;
-        let tokens = samples.iter().map(Sample::len).sum();
-        let batch = collate(&samples, self.processor.pad_token_id());
-        let targets = targets(&batch);
-        Ok(MicroBatch {
-            inputs: inputs(batch),
-            targets,
-            tokens,
-        })
+        let weights: Vec<f32> = indices.iter().map(|index| self.weight(*index)).collect();
+        Ok(MicroBatch::padded(
+            &samples,
+            &weights,
+            self.processor.pad_token_id(),
+        ))
+    }
+
+    /// How much each trained token of the record counts in training.
+    fn weight(&self, index: usize) -> f32 {
+        self.records[index].record.weight() as f32
+    }
+
+    /// Leaves out the records of weight 0 and returns how many there were.
+    pub(crate) fn leave_out_weightless(&mut self) -> Result<u64> {
+        let before = self.records.len();
+        self.records.retain(|numbered| numbered.record.weight() > 0.0);
+        if self.records.is_empty() {
+            return Err(Diagnostic::error("every record has the weight 0").at(&self.path));
+        }
+        Ok((before - self.records.len()) as u64)
+    }
+
+    /// Whether any record counts more than another.
+    pub(crate) fn weighted(&self) -> bool {
+        (1..self.len()).any(|index| self.weight(index) != self.weight(0))
     }
 
     /// What would make the model compute nonsense or stop later.
@@ -185,37 +203,5 @@ impl<'a> Samples<'a> {
         self.records
             .retain(|_| lengths.next().is_some_and(|tokens| *tokens <= max_tokens));
         Ok(too_long)
-    }
-}
-
-/// One forward and backward pass worth of data.
-pub struct MicroBatch {
-    pub inputs: Inputs,
-    pub targets: Targets,
-    /// Real tokens, padding not counted.
-    pub tokens: usize,
-}
-
-/// The hidden state at t - 1 predicts the label at t; the first token of a row is never predicted.
-fn targets(batch: &Batch) -> Targets {
-    let supervised = batch
-        .labels
-        .iter()
-        .enumerate()
-        .filter(|(at, label)| at % batch.length > 0 && **label != IGNORED);
-    let (rows, ids) = supervised
-        .map(|(at, label)| (at as i32 - 1, *label))
-        .unzip();
-    Targets { rows, ids }
-}
-
-fn inputs(batch: Batch) -> Inputs {
-    Inputs {
-        rows: batch.rows,
-        tokens: batch.length,
-        input_ids: batch.input_ids.into_iter().map(|id| id as i32).collect(),
-        position_ids: batch.position_ids,
-        pixel_values: batch.pixel_values,
-        grid_thw: batch.grid_thw,
     }
 }

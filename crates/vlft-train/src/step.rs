@@ -16,8 +16,10 @@ pub(crate) struct StepOutcome {
 
 /// Runs the micro-batches of a step one after the other and adds their gradients up.
 ///
-/// With `token` the sum over all supervised tokens of the step is divided by their number at the
-/// end; with `micro_batch` each micro-batch's own mean counts the same, as in the HF Trainer.
+/// With `token` the weighted sum over all supervised tokens of the step is divided by the sum of
+/// their weights. With `micro_batch` each micro-batch's own mean counts the same, as in the HF
+/// Trainer; with weights it counts as much as the mean weight of its tokens, so that a weight means
+/// something also where every micro-batch is one record.
 pub(crate) fn accumulate(
     config: &TrainConfig,
     model: &Qwen3Vl,
@@ -25,37 +27,33 @@ pub(crate) fn accumulate(
     samples: &Samples,
     micro_batches: &[Vec<usize>],
 ) -> Result<StepOutcome> {
-    let count = micro_batches.len() as f64;
     let mut gradients = AdapterGradients::new(adapters.pairs().len());
-    let (mut loss, mut tokens, mut supervised_tokens) = (0.0, 0, 0);
+    let (mut loss, mut weight, mut tokens, mut supervised_tokens) = (0.0, 0.0, 0, 0);
     for indices in micro_batches {
         let batch = samples.batch(indices)?;
-        let targets = batch.targets.ids.len() as f64;
+        let targets = &batch.targets;
         let scale = match config.loss_average {
             LossAverage::Token => 1.0,
-            LossAverage::MicroBatch => 1.0 / (targets * count),
+            LossAverage::MicroBatch => 1.0 / targets.ids.len() as f64,
         };
         let nll = model.nll_and_gradients(
             &batch.inputs,
-            &batch.targets,
+            targets,
             adapters,
             scale,
             config.gradient_checkpointing,
             &mut gradients,
         );
-        // In f64 and in order: the same bits every time.
-        loss += nll.iter().map(|x| f64::from(*x)).sum::<f64>() * scale;
+        loss += targets.weighted_sum(&nll) * scale;
+        weight += targets.weight() * scale;
         tokens += batch.tokens as u64;
         supervised_tokens += nll.len() as u64;
     }
-    if config.loss_average == LossAverage::Token {
-        let mean = 1.0 / supervised_tokens as f64;
-        loss *= mean;
-        gradients = gradients.scaled(mean);
-    }
+    // Not 0: records of weight 0 are left out, and every record has a supervised token.
+    let mean = 1.0 / weight;
     Ok(StepOutcome {
-        loss,
-        gradients,
+        loss: loss * mean,
+        gradients: gradients.scaled(mean),
         tokens,
         supervised_tokens,
     })

@@ -3,15 +3,15 @@
 
 use std::ops::Range;
 
-use burn::tensor::{IndexingUpdateOp, Tensor};
+use burn::tensor::{IndexingUpdateOp, Tensor, TensorData};
 use vlft_kernels::cross_entropy::cross_entropy;
 
 use super::{Inputs, Qwen3Vl, Stage, Targets};
 use crate::lora::{AdapterGradients, Adapters};
 
 impl Qwen3Vl {
-    /// Adds `scale` times the gradient of the summed negative log-likelihood to `gradients` and
-    /// returns the (unscaled) likelihoods, one per target.
+    /// Adds `scale` times the gradient of the weighted sum of negative log-likelihoods to `gradients`
+    /// and returns the likelihoods (neither scaled nor weighted), one per target.
     pub fn nll_and_gradients(
         &self,
         inputs: &Inputs,
@@ -162,7 +162,11 @@ impl Qwen3Vl {
         let normal = self.language_model.norm.forward(rows);
         let untracked = normal.clone().inner();
         let loss = cross_entropy(untracked, &self.head().matrix(), &targets.ids, true);
-        let d_normal = loss.d_hidden.expect("asked for the gradient") * scale;
+        let mut d_normal = loss.d_hidden.expect("asked for the gradient") * scale;
+        if !targets.weights.is_empty() {
+            let weights = TensorData::new(targets.weights.clone(), [targets.weights.len(), 1]);
+            d_normal = d_normal * Tensor::<2>::from_data(weights, &self.device);
+        }
         (loss.nll, (normal * d_normal.autodiff()).sum())
     }
 }

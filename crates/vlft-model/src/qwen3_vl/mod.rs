@@ -65,6 +65,31 @@ pub struct Targets {
     pub rows: Vec<i32>,
     /// The token each of them should predict.
     pub ids: Vec<i32>,
+    /// How much each of them counts in the gradient; empty if all count 1.
+    pub weights: Vec<f32>,
+}
+
+impl Targets {
+    /// The sum of the weights.
+    pub fn weight(&self) -> f64 {
+        match self.weights.is_empty() {
+            true => self.ids.len() as f64,
+            false => self.weights.iter().map(|w| f64::from(*w)).sum(),
+        }
+    }
+
+    /// The weighted sum of `nll`, one value per target; in f64 and in order, so that it has the same
+    /// bits every time.
+    pub fn weighted_sum(&self, nll: &[f32]) -> f64 {
+        let nll = nll.iter().map(|x| f64::from(*x));
+        match self.weights.is_empty() {
+            true => nll.sum(),
+            false => nll
+                .zip(&self.weights)
+                .map(|(x, w)| x * f64::from(*w))
+                .sum(),
+        }
+    }
 }
 
 /// Points of the forward that an observer sees, named as the reference dumps name them.
