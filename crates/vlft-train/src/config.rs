@@ -83,6 +83,27 @@ pub struct DataConfig {
     pub max_tokens: Option<usize>,
     pub too_long: TooLong,
     pub shuffle: bool,
+    /// Threads that make samples ahead; 0: none, samples are made when they are needed.
+    pub workers: usize,
+    /// Micro-batches that may wait beside the one in work.
+    pub prefetch: usize,
+}
+
+impl DataConfig {
+    /// All defaults around the file to train on.
+    pub fn new(train: impl Into<PathBuf>) -> Self {
+        Self {
+            train: train.into(),
+            val: None,
+            min_pixels: None,
+            max_pixels: None,
+            max_tokens: None,
+            too_long: TooLong::Error,
+            shuffle: true,
+            workers: 2,
+            prefetch: 4,
+        }
+    }
 }
 
 /// What happens to a sample of more than `max_tokens`. It is never cut.
@@ -170,15 +191,7 @@ impl Config {
                 compute: None,
             },
             lora: LoraConfig::default(),
-            data: DataConfig {
-                train: train.into(),
-                val: None,
-                min_pixels: None,
-                max_pixels: None,
-                max_tokens: None,
-                too_long: TooLong::Error,
-                shuffle: true,
-            },
+            data: DataConfig::new(train),
             train: TrainConfig::default(),
             eval: EvalConfig::default(),
             output: OutputConfig::default(),
@@ -313,6 +326,7 @@ impl LoraConfig {
 
 impl DataConfig {
     fn read(s: &mut Section) -> Self {
+        let d = Self::new("");
         Self {
             train: s.required_path("train", "records to train on, JSON Lines"),
             val: s.optional_path("val", "records to evaluate on; absent: no evaluation"),
@@ -321,10 +335,26 @@ impl DataConfig {
             max_tokens: s.optional_size("max_tokens", 1..=ANY, "of one sample; absent: no limit"),
             too_long: s.choice(
                 "too_long",
-                TooLong::Error,
+                d.too_long,
                 "drop: counted and listed; never cut",
             ),
-            shuffle: s.boolean("shuffle", true, "the order is a function of (seed, epoch)"),
+            shuffle: s.boolean(
+                "shuffle",
+                d.shuffle,
+                "the order is a function of (seed, epoch)",
+            ),
+            workers: s.size(
+                "workers",
+                d.workers,
+                0..=1024,
+                "threads that load data ahead; 0: none",
+            ),
+            prefetch: s.size(
+                "prefetch",
+                d.prefetch,
+                0..=1_000_000,
+                "micro-batches loaded ahead; a page of 1280 tokens is 30 MiB",
+            ),
         }
     }
 }

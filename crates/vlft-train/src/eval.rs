@@ -3,13 +3,16 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use vlft_base::{Diagnostic, Kind, Result, format};
 use vlft_model::{Adapters, Checkpoint, Config as ModelConfig, Qwen3Vl, Storage, read_adapter};
 use vlft_processor::processor::{Options as Limits, Processor};
 
+use crate::config::DataConfig;
 use crate::device::Device;
+use crate::loading::{Stream, Workers};
 use crate::lock;
 use crate::samples::{Limit, Samples};
 
@@ -39,16 +42,18 @@ impl fmt::Display for Evaluation {
 pub fn evaluate(
     model: &Qwen3Vl,
     adapters: &Adapters,
-    samples: &Samples,
+    samples: &Arc<Samples>,
+    workers: &Workers,
     mut progress: impl FnMut(u64),
 ) -> Result<Evaluation> {
     let (mut sum, mut tokens) = (0.0, 0);
-    for index in 0..samples.len() {
-        let batch = samples.batch(&[index])?;
+    let one_by_one = (0..samples.len()).map(|index| vec![index]);
+    for (done, loaded) in (1..).zip(Stream::new(samples, workers, one_by_one)) {
+        let batch = loaded.whole()?;
         let nll = model.nll(&batch.inputs, &batch.targets, adapters);
         sum += nll.iter().map(|x| f64::from(*x)).sum::<f64>();
         tokens += nll.len() as u64;
-        progress(index as u64 + 1);
+        progress(done);
     }
     Ok(Evaluation {
         records: samples.len() as u64,
@@ -105,7 +110,7 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Evaluati
             .max_pixels
             .or(contract.as_ref().and_then(|c| c.max_pixels)),
     };
-    let processor = Processor::from_dir(&options.model, &limits)?;
+    let processor = Arc::new(Processor::from_dir(&options.model, &limits)?);
     if let Some(lock) = &locked {
         for difference in lock.contract.differences(&processor.contract()) {
             observe(Event::Warning(
@@ -128,7 +133,10 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Evaluati
     };
     let model = Qwen3Vl::load(&config, &checkpoint, layout.as_ref(), storage, &device)?;
     let of = samples.len() as u64;
-    let evaluation = evaluate(&model, &adapters, &samples, |done| {
+    let samples = Arc::new(samples);
+    let data = DataConfig::new(&options.data);
+    let workers = Workers::new(data.workers, data.prefetch)?;
+    let evaluation = evaluate(&model, &adapters, &samples, &workers, |done| {
         observe(Event::Progress { done, of });
     })?;
     if !evaluation.loss.is_finite() {

@@ -7,6 +7,7 @@ mod progress;
 
 pub(crate) use journal::Journal;
 pub use metrics::{EvalLine, Line, MetricsLog, Resumed, StepLine, SummaryLine, read_metrics};
+pub(crate) use progress::waiting;
 pub use progress::{Cadence, Pace, ProgressLine, resident_bytes};
 
 /// The name of the metrics file inside a run directory.

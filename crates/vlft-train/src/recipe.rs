@@ -5,6 +5,7 @@
 //! evaluate and save; at the end write the adapter. LoRA and QLoRA, CPU and GPU are this one road.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -18,17 +19,18 @@ use crate::config::Config;
 use crate::device::Device;
 use crate::eval::{Evaluation, evaluate};
 use crate::header::Header;
+use crate::loading::{Stream, Workers};
 use crate::lock::Lock;
 use crate::log::{EvalLine, Journal, Line, Pace, ProgressLine, StepLine};
 use crate::optim::clip;
 use crate::order::{Order, total_steps};
 use crate::run_dir::RunDir;
-use crate::samples::{Limit, Samples};
+use crate::samples::Samples;
 use crate::schedule::learning_rate;
 use crate::start::last_part;
 use crate::step::accumulate;
 use crate::summary::{Summary, summarise};
-use crate::{dropped, report, start, stop};
+use crate::{data, dropped, report, start, stop};
 
 /// Besides the config: what belongs to this call, not to the run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,30 +79,18 @@ pub fn train(
         min_pixels: config.data.min_pixels,
         max_pixels: config.data.max_pixels,
     };
-    let processor = Processor::from_dir(&config.model.path, &limits)?;
-    let limit = Limit {
-        max_tokens: config.data.max_tokens,
-        too_long: config.data.too_long,
-    };
-    let open = |path: &Path| Samples::open(path, &processor, &model_config, limit);
-    let (samples, mut dropped) = open(&config.data.train)?;
-    let val = match &config.data.val {
-        None => None,
-        Some(path) => {
-            let (val, more) = open(path)?;
-            dropped.extend(more);
-            Some(val)
-        }
-    };
+    let processor = Arc::new(Processor::from_dir(&config.model.path, &limits)?);
+    let data = data::open(config, &processor, &model_config)?;
 
     let run = RunDir::open(run_dir, config, options.force)?;
-    if let Some(warning) = dropped::list(&run, &dropped)? {
+    let dropped = dropped::list(&run, &data.dropped)?;
+    for warning in dropped.into_iter().chain(data.warnings) {
         observe(Event::Warning(warning));
     }
 
     let storage = config.model.base.storage()?;
     let model = Qwen3Vl::load(&model_config, &checkpoint, Some(&layout), storage, &device)?;
-    let total_steps = total_steps(&config.train, samples.len());
+    let total_steps = total_steps(&config.train, data.train.len());
     let lock = Lock::new(
         config.model.base,
         config.model.double_quant,
@@ -111,8 +101,9 @@ pub fn train(
         run,
         model,
         layout,
-        samples,
-        val,
+        samples: data.train,
+        val: data.val,
+        workers: data.workers,
         total_steps,
         lock,
     };
@@ -130,8 +121,9 @@ struct Trainer<'a> {
     run: RunDir,
     model: Qwen3Vl,
     layout: Layout,
-    samples: Samples<'a>,
-    val: Option<Samples<'a>>,
+    samples: Arc<Samples>,
+    val: Option<Arc<Samples>>,
+    workers: Workers,
     total_steps: u64,
     lock: Lock,
 }
@@ -167,6 +159,10 @@ impl Trainer<'_> {
         let config = self.config;
         let mut order = Order::new(self.samples.len(), config.train.seed, config.data.shuffle);
         let mut pace = Pace::new(self.total_steps);
+        let mut ahead = order.clone();
+        let micro_batches =
+            (progress.step..self.total_steps).flat_map(|step| ahead.step(&config.train, step));
+        let mut stream = Stream::new(&self.samples, &self.workers, micro_batches);
 
         while progress.step < self.total_steps {
             if stop.load(Ordering::SeqCst) {
@@ -174,7 +170,7 @@ impl Trainer<'_> {
                 return Err(stop::interrupted(progress.step, saved.as_deref()));
             }
             let micro_batches = order.step(&config.train, progress.step);
-            let line = match self.step(progress, &micro_batches) {
+            let line = match self.step(progress, &micro_batches, &mut stream) {
                 Ok(line) => line,
                 Err(error) => {
                     let saved = self.keep(progress, &mut journal)?;
@@ -200,7 +196,12 @@ impl Trainer<'_> {
     }
 
     /// One optimiser step. `progress` changes only if all of it went well.
-    fn step(&self, progress: &mut Progress, micro_batches: &[Vec<usize>]) -> Result<StepLine> {
+    fn step(
+        &self,
+        progress: &mut Progress,
+        micro_batches: &[Vec<usize>],
+        stream: &mut Stream,
+    ) -> Result<StepLine> {
         let start = Instant::now();
         let train = &self.config.train;
         let ids: Vec<String> = micro_batches
@@ -213,8 +214,8 @@ impl Trainer<'_> {
             train,
             &self.model,
             &progress.adapters,
-            &self.samples,
-            micro_batches,
+            stream,
+            micro_batches.len(),
         )?;
         let grad_norm = outcome.gradients.norm();
         if !outcome.loss.is_finite() || !grad_norm.is_finite() {
@@ -240,6 +241,7 @@ impl Trainer<'_> {
             tokens: outcome.tokens,
             supervised_tokens: outcome.supervised_tokens,
             seconds: start.elapsed().as_secs_f64(),
+            data_seconds: outcome.waited.as_secs_f64(),
             samples: ids,
         })
     }
@@ -259,9 +261,15 @@ impl Trainer<'_> {
             records,
             tokens,
             loss,
-        } = evaluate(&self.model, &progress.adapters, val, |done| {
-            observe(Event::Evaluating { done, of });
-        })?;
+        } = evaluate(
+            &self.model,
+            &progress.adapters,
+            val,
+            &self.workers,
+            |done| {
+                observe(Event::Evaluating { done, of });
+            },
+        )?;
         let best = journal.best_eval_loss.is_none_or(|best| loss < best);
         if best {
             journal.best_eval_loss = Some(loss);

@@ -2,6 +2,7 @@
 //! demand, and checked as a whole before the first step.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use vlft_base::{Diagnostic, Result, format};
@@ -12,12 +13,13 @@ use vlft_processor::sample::Sample;
 
 use crate::batch::MicroBatch;
 use crate::config::TooLong;
+use crate::loading::Failed;
 
 /// Records of one JSONL file, in file order.
-pub struct Samples<'a> {
+pub struct Samples {
     path: PathBuf,
     records: Vec<Numbered>,
-    processor: &'a Processor,
+    processor: Arc<Processor>,
 }
 
 /// A record left out because of its length, when the config says so.
@@ -44,19 +46,19 @@ impl Limit {
     };
 }
 
-impl<'a> Samples<'a> {
+impl Samples {
     /// Reads the file and makes every record into a sample once, in parallel, so that whatever is
     /// wrong with any of them is said before the first step, all at once.
     pub fn open(
         path: &Path,
-        processor: &'a Processor,
+        processor: &Arc<Processor>,
         model: &ModelConfig,
         limit: Limit,
     ) -> Result<(Self, Vec<Dropped>)> {
         let mut samples = Self {
             path: path.to_path_buf(),
             records: jsonl::load_for_training(path)?,
-            processor,
+            processor: processor.clone(),
         };
         let checked: Vec<Result<usize>> = (0..samples.len())
             .into_par_iter()
@@ -107,16 +109,32 @@ impl<'a> Samples<'a> {
 
     /// Several records as one right-padded batch.
     pub fn batch(&self, indices: &[usize]) -> Result<MicroBatch> {
-        let samples: Vec<Sample> = indices
+        let (batch, failed) = self.load(indices);
+        match Diagnostic::all(failed.into_iter().map(|failed| failed.error)) {
+            Some(error) => Err(error),
+            None => Ok(batch.expect("at least one record is asked for")),
+        }
+    }
+
+    /// A batch of those records that can be made into samples, and what is wrong with the others.
+    pub(crate) fn load(&self, indices: &[usize]) -> (Option<MicroBatch>, Vec<Failed>) {
+        let made: Vec<Result<Sample>> = indices
             .par_iter()
             .map(|index| self.sample(*index))
-            .collect::<Result<_>>()?;
-        let weights: Vec<f32> = indices.iter().map(|index| self.weight(*index)).collect();
-        Ok(MicroBatch::padded(
-            &samples,
-            &weights,
-            self.processor.pad_token_id(),
-        ))
+            .collect();
+        let (mut samples, mut weights, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        for (&index, made) in indices.iter().zip(made) {
+            match made {
+                Ok(sample) => {
+                    samples.push(sample);
+                    weights.push(self.weight(index));
+                }
+                Err(error) => failed.push(Failed { index, error }),
+            }
+        }
+        let pad = self.processor.pad_token_id();
+        let batch = (!samples.is_empty()).then(|| MicroBatch::padded(&samples, &weights, pad));
+        (batch, failed)
     }
 
     /// How much each trained token of the record counts in training.
@@ -127,7 +145,8 @@ impl<'a> Samples<'a> {
     /// Leaves out the records of weight 0 and returns how many there were.
     pub(crate) fn leave_out_weightless(&mut self) -> Result<u64> {
         let before = self.records.len();
-        self.records.retain(|numbered| numbered.record.weight() > 0.0);
+        self.records
+            .retain(|numbered| numbered.record.weight() > 0.0);
         if self.records.is_empty() {
             return Err(Diagnostic::error("every record has the weight 0").at(&self.path));
         }

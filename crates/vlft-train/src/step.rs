@@ -1,10 +1,12 @@
 //! One optimiser step's worth of forward and backward passes.
 
+use std::time::Duration;
+
 use vlft_base::Result;
 use vlft_model::{AdapterGradients, Adapters, Qwen3Vl};
 
 use crate::config::{LossAverage, TrainConfig};
-use crate::samples::Samples;
+use crate::loading::Stream;
 
 /// Loss and gradients of one step, averaged as the config says.
 pub(crate) struct StepOutcome {
@@ -12,9 +14,11 @@ pub(crate) struct StepOutcome {
     pub(crate) gradients: AdapterGradients,
     pub(crate) tokens: u64,
     pub(crate) supervised_tokens: u64,
+    /// Spent waiting for data.
+    pub(crate) waited: Duration,
 }
 
-/// Runs the micro-batches of a step one after the other and adds their gradients up.
+/// Runs the next `count` micro-batches one after the other and adds their gradients up.
 ///
 /// With `token` the weighted sum over all supervised tokens of the step is divided by the sum of
 /// their weights. With `micro_batch` each micro-batch's own mean counts the same, as in the HF
@@ -24,13 +28,15 @@ pub(crate) fn accumulate(
     config: &TrainConfig,
     model: &Qwen3Vl,
     adapters: &Adapters,
-    samples: &Samples,
-    micro_batches: &[Vec<usize>],
+    micro_batches: &mut Stream,
+    count: usize,
 ) -> Result<StepOutcome> {
     let mut gradients = AdapterGradients::new(adapters.pairs().len());
     let (mut loss, mut weight, mut tokens, mut supervised_tokens) = (0.0, 0.0, 0, 0);
-    for indices in micro_batches {
-        let batch = samples.batch(indices)?;
+    let mut waited = Duration::ZERO;
+    for loaded in micro_batches.take(count) {
+        waited += loaded.waited;
+        let batch = loaded.whole()?;
         let targets = &batch.targets;
         let scale = match config.loss_average {
             LossAverage::Token => 1.0,
@@ -56,5 +62,6 @@ pub(crate) fn accumulate(
         gradients: gradients.scaled(mean),
         tokens,
         supervised_tokens,
+        waited,
     })
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use vlft_base::format;
 
-use crate::log::{Line, SummaryLine};
+use crate::log::{Line, SummaryLine, waiting};
 
 /// What a finished run reports.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +29,9 @@ impl fmt::Display for Summary {
         )?;
         if let Some(loss) = summary.eval_loss {
             write!(f, ", eval {loss:.4}")?;
+        }
+        if let Some(waiting) = waiting(summary.data_seconds, summary.seconds) {
+            write!(f, ", {waiting}")?;
         }
         write!(f, "   adapter `{}`", self.adapter.display())
     }
@@ -55,5 +58,6 @@ pub(crate) fn summarise(lines: &[Line], best_eval_loss: Option<f64>) -> SummaryL
         tokens: steps().map(|step| step.tokens).sum(),
         supervised_tokens: steps().map(|step| step.supervised_tokens).sum(),
         seconds: steps().map(|step| step.seconds).sum(),
+        data_seconds: steps().map(|step| step.data_seconds).sum(),
     }
 }

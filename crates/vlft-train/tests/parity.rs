@@ -10,6 +10,7 @@
 )]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device as Flex, Tensor};
@@ -64,7 +65,7 @@ fn every_gradient_agrees_with_peft_both_ways() {
         let checkpoint = Checkpoint::open(&model_dir).unwrap();
         let storage = Storage::AsStored;
         let model = Qwen3Vl::load(&config, &checkpoint, Some(&layout), storage, &device).unwrap();
-        let processor = Processor::from_dir(&model_dir, &limits(case)).unwrap();
+        let processor = Arc::new(Processor::from_dir(&model_dir, &limits(case)).unwrap());
         let (samples, _) = Samples::open(
             &root.join(text(case, "data")),
             &processor,

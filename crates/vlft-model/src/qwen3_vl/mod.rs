@@ -84,10 +84,7 @@ impl Targets {
         let nll = nll.iter().map(|x| f64::from(*x));
         match self.weights.is_empty() {
             true => nll.sum(),
-            false => nll
-                .zip(&self.weights)
-                .map(|(x, w)| x * f64::from(*w))
-                .sum(),
+            false => nll.zip(&self.weights).map(|(x, w)| x * f64::from(*w)).sum(),
         }
     }
 }

@@ -54,6 +54,8 @@ rslora = false
 train = "t.jsonl"
 too_long = "error"
 shuffle = true
+workers = 2
+prefetch = 4
 [train]
 epochs = 1
 micro_batch = 1
@@ -101,6 +103,8 @@ max_pixels = 1_310_720
 max_tokens = 4096
 too_long = "drop"
 shuffle = false
+workers = 0
+prefetch = 0
 [train]
 epochs = 3
 max_steps = 7
@@ -147,6 +151,8 @@ keep = 1
             max_tokens: Some(4096),
             too_long: TooLong::Drop,
             shuffle: false,
+            workers: 0,
+            prefetch: 0,
         },
         train: TrainConfig {
             epochs: 3,

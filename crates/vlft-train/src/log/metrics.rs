@@ -34,6 +34,9 @@ pub struct StepLine {
     pub tokens: u64,
     pub supervised_tokens: u64,
     pub seconds: f64,
+    /// Of them, spent waiting for data.
+    #[serde(default)]
+    pub data_seconds: f64,
     /// Record ids, in the order of the stream.
     pub samples: Vec<String>,
 }
@@ -63,6 +66,8 @@ pub struct SummaryLine {
     pub tokens: u64,
     pub supervised_tokens: u64,
     pub seconds: f64,
+    #[serde(default)]
+    pub data_seconds: f64,
 }
 
 impl Line {
@@ -228,6 +233,7 @@ mod tests {
             tokens: 100,
             supervised_tokens: 10,
             seconds: 0.5,
+            data_seconds: 0.125,
             samples: vec![format!("doc \"{step}\"")],
         })
     }
@@ -253,6 +259,7 @@ mod tests {
             tokens: 400,
             supervised_tokens: 40,
             seconds: 2.0,
+            data_seconds: 0.5,
         })
     }
 
@@ -261,7 +268,7 @@ mod tests {
         assert_eq!(
             String::from_utf8(bytes_of(&step(2))).unwrap(),
             "{\"type\":\"step\",\"step\":2,\"loss\":0.5,\"grad_norm\":0.1,\"lr\":0.0001,\"tokens\":100,\
-             \"supervised_tokens\":10,\"seconds\":0.5,\"samples\":[\"doc \\\"2\\\"\"]}\n"
+             \"supervised_tokens\":10,\"seconds\":0.5,\"data_seconds\":0.125,\"samples\":[\"doc \\\"2\\\"\"]}\n"
         );
     }
 

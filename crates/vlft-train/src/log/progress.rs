@@ -16,8 +16,8 @@ const RECENT_STEPS: usize = 20;
 #[derive(Clone, Debug)]
 pub struct Pace {
     total_steps: u64,
-    /// (tokens, seconds) of the last steps.
-    recent: VecDeque<(u64, f64)>,
+    /// (tokens, seconds, of them waiting for data) of the last steps.
+    recent: VecDeque<(u64, f64, f64)>,
 }
 
 impl Pace {
@@ -29,12 +29,14 @@ impl Pace {
     }
 
     pub fn step(&mut self, step: &StepLine) -> ProgressLine {
-        self.recent.push_back((step.tokens, step.seconds));
+        self.recent
+            .push_back((step.tokens, step.seconds, step.data_seconds));
         if self.recent.len() > RECENT_STEPS {
             self.recent.pop_front();
         }
-        let tokens: u64 = self.recent.iter().map(|(tokens, _)| tokens).sum();
-        let seconds: f64 = self.recent.iter().map(|(_, seconds)| seconds).sum();
+        let tokens: u64 = self.recent.iter().map(|(tokens, ..)| tokens).sum();
+        let seconds: f64 = self.recent.iter().map(|(_, seconds, _)| seconds).sum();
+        let data_seconds: f64 = self.recent.iter().map(|(_, _, waiting)| waiting).sum();
         let left = self.total_steps.saturating_sub(step.step) as f64;
         let eta = left * seconds / self.recent.len() as f64;
         ProgressLine {
@@ -46,10 +48,18 @@ impl Pace {
             tokens_per_second: tokens as f64 / seconds.max(1e-9),
             memory_bytes: resident_bytes(),
             eta: Duration::try_from_secs_f64(eta).unwrap_or_default(),
+            waiting: waiting(data_seconds, seconds),
             eval: None,
             saved: None,
         }
     }
+}
+
+/// `waiting for data 12 %`, where that is worth a word.
+pub(crate) fn waiting(data_seconds: f64, seconds: f64) -> Option<String> {
+    const WORTH_A_WORD: f64 = 0.03;
+    let share = data_seconds / seconds;
+    (share >= WORTH_A_WORD).then(|| format!("waiting for data {:.0} %", 100.0 * share))
 }
 
 /// One line; `eval` and `saved` are filled in when the step also evaluated or saved.
@@ -64,6 +74,8 @@ pub struct ProgressLine {
     /// None where the system does not tell.
     pub memory_bytes: Option<u64>,
     pub eta: Duration,
+    /// How much of the time the model waits for data, if that is worth a word.
+    pub waiting: Option<String>,
     /// Loss on the validation set, and whether it is the lowest so far.
     pub eval: Option<(f64, bool)>,
     /// The step whose checkpoint was written.
@@ -87,6 +99,9 @@ impl fmt::Display for ProgressLine {
             None => write!(f, " | - GiB")?,
         }
         write!(f, " | eta {}", clock(self.eta))?;
+        if let Some(waiting) = &self.waiting {
+            write!(f, " | {waiting}")?;
+        }
         if let Some((loss, best)) = self.eval {
             write!(f, " | eval {loss:.4}{}", if best { " (best)" } else { "" })?;
         }
@@ -158,6 +173,7 @@ mod tests {
             tokens_per_second: 4119.6,
             memory_bytes: Some(33_500_000_000),
             eta: Duration::from_secs(4550),
+            waiting: None,
             eval: None,
             saved: None,
         }
@@ -199,6 +215,7 @@ mod tests {
             tokens: 100,
             supervised_tokens: 1,
             seconds,
+            data_seconds: if step > 40 { seconds / 8.0 } else { 0.0 },
             samples: Vec::new(),
         };
         let mut pace = Pace::new(100);
@@ -208,6 +225,7 @@ mod tests {
             if i == 50 {
                 assert_eq!(line.eta, Duration::from_secs(100));
                 assert_eq!(line.tokens_per_second, 50.0);
+                assert_eq!(line.waiting.as_deref(), Some("waiting for data 6 %"));
             }
         }
     }

@@ -16,6 +16,7 @@ fn run(dir: &Path, n: u64) {
             tokens: 4000,
             supervised_tokens: 300,
             seconds: 1.0 + 0.2 * noise,
+            data_seconds: 0.0,
             samples: vec![format!("bill & co <{step}>"), format!("doc-{}", step * 7)],
         };
         log.write(&Line::Step(line)).unwrap();

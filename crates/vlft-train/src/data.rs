@@ -1,0 +1,75 @@
+//! What a run is fed with: both files opened and checked before anything is computed or written.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use vlft_base::{Diagnostic, Result, format};
+use vlft_model::Config as ModelConfig;
+use vlft_processor::processor::Processor;
+
+use crate::config::Config;
+use crate::loading::Workers;
+use crate::samples::{Dropped, Limit, Samples};
+
+/// The records of a run.
+pub(crate) struct Data {
+    pub(crate) train: Arc<Samples>,
+    pub(crate) val: Option<Arc<Samples>>,
+    pub(crate) workers: Workers,
+    /// Too long, and left out because the config says so.
+    pub(crate) dropped: Vec<Dropped>,
+    /// What is allowed and may surprise.
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+/// Makes every record of both files into a sample once, and says all that is wrong.
+pub(crate) fn open(
+    config: &Config,
+    processor: &Arc<Processor>,
+    model: &ModelConfig,
+) -> Result<Data> {
+    let limit = Limit {
+        max_tokens: config.data.max_tokens,
+        too_long: config.data.too_long,
+    };
+    let open = |path: &Path| Samples::open(path, processor, model, limit);
+    let (mut train, mut dropped) = open(&config.data.train)?;
+    let val = match &config.data.val {
+        None => None,
+        Some(path) => {
+            let (val, more) = open(path)?;
+            dropped.extend(more);
+            Some(Arc::new(val))
+        }
+    };
+    let warnings = weights(config, &mut train)?;
+    Ok(Data {
+        train: Arc::new(train),
+        val,
+        workers: Workers::new(config.data.workers, config.data.prefetch)?,
+        dropped,
+        warnings,
+    })
+}
+
+/// Takes out the records that count nothing, and tells of weights that cannot count. Validation
+/// records keep all the same weight, so that a loss means the same in every run.
+fn weights(config: &Config, train: &mut Samples) -> Result<Vec<Diagnostic>> {
+    let mut warnings = Vec::new();
+    let weightless = train.leave_out_weightless()?;
+    if weightless > 0 {
+        let count = format::count(weightless, "record");
+        warnings.push(
+            Diagnostic::warning(format!("{count} left out: `meta.weight` is 0"))
+                .at(&config.data.train),
+        );
+    }
+    if train.weighted() && config.train.micro_batch * config.train.accumulate == 1 {
+        warnings.push(
+            Diagnostic::warning("`meta.weight` has no effect: every step sees one record")
+                .at(&config.data.train)
+                .hint("a weight counts against the other records of its step; raise `train.accumulate`"),
+        );
+    }
+    Ok(warnings)
+}

@@ -1,0 +1,5 @@
+//! What a run is fed with: weights of records, and how samples are put together.
+
+mod loading;
+mod support;
+mod weights;
