@@ -2,9 +2,15 @@
 //! module. Modules that need the trainer carry `#[cfg(feature = "train")]`.
 
 mod cli;
+#[cfg(feature = "train")]
+mod faults;
 mod layering;
 #[cfg(feature = "train")]
+mod memory;
+#[cfg(feature = "train")]
 mod resume;
+#[cfg(feature = "train")]
+mod resume_changed;
 mod support;
 #[cfg(feature = "train")]
 mod train;

@@ -6,22 +6,45 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
+use crate::support::run::{adapter, names, steps, train};
+use crate::support::{fixtures, vlft};
 
-use crate::support::{repository, run_in, vlft};
+const KILLS: u64 = 20;
+const STEPS: usize = 60;
 
-const KILLS: usize = 5;
+/// Whatever could make a resumed run differ is turned on here, one variant per line: what a step
+/// sees, and how it gets it.
+const VARIANTS: [&str; 2] = [
+    "shuffle = true\nworkers = 1",
+    "shuffle = true\nworkers = 2\nprefetch = 3",
+];
 
 #[test]
-fn five_kills_leave_no_trace() {
-    let scratch = tempfile::tempdir().unwrap();
-    let root = scratch.path();
-    fs::write(root.join("c.toml"), config()).unwrap();
-    let start = SystemTime::now();
-    let whole = run_in(root, &["train", "c.toml", "--out", "whole"]);
-    assert_eq!(whole.code, Some(0), "{}", whole.stderr);
-    let duration = start.elapsed().unwrap();
+fn twenty_kills_leave_no_trace() {
+    for data in VARIANTS {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path();
+        fs::write(root.join("c.toml"), config(data)).unwrap();
+        let begin = SystemTime::now();
+        let whole = train(root, &[]);
+        assert_eq!(whole.code, Some(0), "{}", whole.stderr);
+        let duration = begin.elapsed().unwrap();
+        fs::rename(root.join("run"), root.join("whole")).unwrap();
 
+        kill_often(root, duration);
+        compare(root);
+        let again = train(root, &[]);
+        assert_eq!(
+            again.code,
+            Some(3),
+            "a finished run has nothing to do: {}",
+            again.stderr
+        );
+    }
+}
+
+/// Starts the run, kills it, and again, until it was killed often enough; then lets it end.
+fn kill_often(root: &Path, duration: Duration) {
     // A different seed each time; whoever needs the same kills again sets it.
     let seed = std::env::var("VLFT_SEED")
         .ok()
@@ -29,81 +52,133 @@ fn five_kills_leave_no_trace() {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
     let seed: u64 = seed.unwrap_or(now.as_nanos() as u64);
     println!("VLFT_SEED={seed}");
-    let mut kills = 0;
-    for attempt in 0..KILLS as u64 {
-        // Somewhere in the first 60 % of what the whole run took, start-up included.
+
+    // Long enough on average that all kills together see most of the run: each attempt loads, and
+    // then gets on by a share of a twentieth.
+    let (mut kills, mut in_a_write) = (0, 0);
+    for attempt in 0..KILLS {
         let share = (mix(seed.wrapping_add(attempt)) % 1000) as f64 / 1000.0;
         let mut child = vlft()
             .current_dir(root)
-            .args(["train", "c.toml", "--out", "killed"])
+            .args(["train", "c.toml", "--out", "run"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::sleep(duration.mul_f64(0.6 * share).max(Duration::from_millis(20)));
-        kills += usize::from(child.try_wait().unwrap().is_none());
+        wait_for_begin(root, &mut child, duration);
+        std::thread::sleep(duration.mul_f64(1.2 * share / KILLS as f64));
+        kills += u64::from(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
+        let checkpoints = root.join("run/checkpoints");
+        if checkpoints.exists() {
+            let torn = |name: &String| name.ends_with(".partial");
+            in_a_write += u64::from(names(&checkpoints).iter().any(torn));
+        }
     }
-    assert!(
-        kills > 0,
-        "VLFT_SEED={seed}: every run was over before its kill"
+    println!(
+        "{kills} of {KILLS} kills before the end, {in_a_write} of them inside a checkpoint's write"
     );
-    let rest = run_in(root, &["train", "c.toml", "--out", "killed"]);
+    assert!(
+        kills >= KILLS / 2,
+        "VLFT_SEED={seed}: the run was over too early"
+    );
+    let rest = train(root, &[]);
     assert!(
         matches!(rest.code, Some(0 | 3)),
         "VLFT_SEED={seed}: {}",
         rest.stderr
     );
-
-    assert_eq!(
-        steps(&root.join("killed")),
-        steps(&root.join("whole")),
-        "VLFT_SEED={seed}"
-    );
-    for file in [
-        "adapter/adapter_model.safetensors",
-        "adapter/adapter_config.json",
-    ] {
-        let bytes = |run: &str| fs::read(root.join(run).join(file)).unwrap();
-        assert!(
-            bytes("killed") == bytes("whole"),
-            "VLFT_SEED={seed}: {file} differs"
-        );
-    }
-    let again = run_in(root, &["train", "c.toml", "--out", "killed"]);
-    assert_eq!(
-        again.code,
-        Some(3),
-        "a finished run has nothing to do: {}",
-        again.stderr
+    // Damage is what a kill must never do.
+    assert!(
+        !rest.stderr.contains("warning"),
+        "VLFT_SEED={seed}: {}",
+        rest.stderr
     );
 }
 
-/// The step lines without their seconds, which are the clock's and not the run's.
-fn steps(run: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let lines: Vec<Value> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    assert_eq!(lines.last().unwrap()["type"], "summary");
-    let mut steps: Vec<Value> = lines
-        .into_iter()
-        .filter(|line| line["type"] == "step")
-        .collect();
-    for step in &mut steps {
-        for clock in ["seconds", "data_seconds"] {
-            step.as_object_mut().unwrap().remove(clock).unwrap();
+/// Most of a short run is loading, where a kill is dull: wait until its log changes.
+fn wait_for_begin(root: &Path, child: &mut std::process::Child, at_most: Duration) {
+    let length = || fs::metadata(root.join("run/metrics.jsonl")).map_or(0, |m| m.len());
+    let (begin, before) = (SystemTime::now(), length());
+    while length() == before
+        && begin.elapsed().unwrap() < at_most
+        && child.try_wait().unwrap().is_none()
+    {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The run that was killed against the one that was not.
+fn compare(root: &Path) {
+    let (run, whole) = (root.join("run"), root.join("whole"));
+    assert_eq!(steps(&run).len(), STEPS);
+    assert_eq!(steps(&run), steps(&whole));
+    assert!(adapter(&run) == adapter(&whole), "the adapter differs");
+    let config = |run: &Path| fs::read(run.join("adapter/adapter_config.json")).unwrap();
+    assert_eq!(config(&run), config(&whole));
+    assert_eq!(names(&run), names(&whole), "something was left behind");
+    assert_eq!(
+        names(&run.join("checkpoints")),
+        names(&whole.join("checkpoints"))
+    );
+}
+
+/// What a kill can leave at every moment of a checkpoint's write, as far as files can show it.
+#[test]
+fn left_overs_of_every_moment_are_no_checkpoint() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = scratch.path();
+    fs::write(root.join("c.toml"), config(VARIANTS[0])).unwrap();
+    let few = ["--set", "train.max_steps=6"];
+    assert_eq!(train(root, &few).code, Some(0));
+    let run = root.join("run");
+    let (lines, bytes) = (steps(&run), adapter(&run));
+    let step_6 = run.join("checkpoints/step-6");
+    let files = names(&step_6);
+    assert_eq!(
+        files,
+        [
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "optimizer.safetensors",
+            "state.json"
+        ]
+    );
+    for whole in 0..=files.len() {
+        // The first `whole` files, half of the next, the log with its line and half of another.
+        fs::remove_dir_all(run.join("adapter")).unwrap();
+        let partial = run.join("checkpoints/step-6.partial");
+        fs::rename(&step_6, &partial).unwrap();
+        for (index, name) in files.iter().enumerate() {
+            let path = partial.join(name);
+            let content = fs::read(&path).unwrap();
+            match index {
+                _ if index < whole => {}
+                _ if index == whole => fs::write(&path, &content[..content.len() / 2]).unwrap(),
+                _ => fs::remove_file(&path).unwrap(),
+            }
         }
+        let metrics = run.join("metrics.jsonl");
+        let mut text = fs::read_to_string(&metrics).unwrap();
+        text += "{\"type\":\"st";
+        fs::write(&metrics, text).unwrap();
+
+        let said = train(root, &few);
+        assert_eq!(said.code, Some(0), "{whole}: {}", said.stderr);
+        assert!(
+            said.stderr.contains("resume   at step 6 of 6"),
+            "{}",
+            said.stderr
+        );
+        assert_eq!(steps(&run), lines, "{whole}");
+        assert!(adapter(&run) == bytes, "{whole}");
+        assert_eq!(names(&run.join("checkpoints")), ["step-5", "step-6"]);
     }
-    assert_eq!(steps.len(), 30);
-    steps
 }
 
-fn config() -> String {
-    let fixtures = repository().join("tests/fixtures").canonicalize().unwrap();
-    let fixtures = fixtures.to_str().unwrap().replace('\\', "/");
+fn config(data: &str) -> String {
+    let fixtures = fixtures();
     format!(
         r#"
 [model]
@@ -114,15 +189,16 @@ rank = 4
 [data]
 train = "{fixtures}/data/train.jsonl"
 val = "{fixtures}/data7/train.jsonl"
+{data}
 [train]
-max_steps = 30
+max_steps = {STEPS}
 micro_batch = 2
 accumulate = 1
 learning_rate = 2e-3
 [eval]
-every_steps = 7
+every_steps = 17
 [output]
-checkpoint_every_steps = 4
+checkpoint_every_steps = 1
 keep = 2
 "#
     )

@@ -3,35 +3,11 @@
 //! kills.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::Value;
 
+use crate::support::run::{metrics, scratch};
 use crate::support::{fixtures, run_in, vlft};
-
-/// A run of `steps` steps of the tiny model on eight records.
-fn config(steps: u64) -> String {
-    let fixtures = fixtures();
-    format!(
-        "[model]\npath = \"{fixtures}/tiny\"\nbase = \"f32\"\n[lora]\nrank = 4\n\
-         [data]\ntrain = \"{fixtures}/data/train.jsonl\"\nval = \"{fixtures}/data7/train.jsonl\"\n\
-         [train]\nmax_steps = {steps}\naccumulate = 2\nwarmup_steps = 2\nlearning_rate = 2e-3\n\
-         [eval]\nevery_steps = 2\n[output]\ncheckpoint_every_steps = 3\nkeep = 1\n"
-    )
-}
-
-fn scratch(steps: u64) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("c.toml"), config(steps)).unwrap();
-    dir
-}
-
-fn metrics(run: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
 
 #[test]
 fn a_run_leaves_what_the_design_says_and_is_not_trained_twice() {

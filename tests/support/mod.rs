@@ -1,6 +1,8 @@
 //! Running the real binary and reading what it said.
 
 pub(crate) mod pdf;
+#[cfg(feature = "train")]
+pub(crate) mod run;
 pub(crate) mod zip;
 
 use std::path::{Path, PathBuf};

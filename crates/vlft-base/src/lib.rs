@@ -1,7 +1,8 @@
-//! What every layer stands on: one error type ([`Diagnostic`]) and one way to create an output
-//! ([`output`]). It knows nothing of records, images or tensors.
+//! What every layer stands on: one error type ([`Diagnostic`]), one way to create an output
+//! ([`output`]) and one to tell contents apart ([`digest`]). It knows nothing of records, images or tensors.
 
 mod diagnostic;
+pub mod digest;
 pub mod format;
 pub mod output;
 mod suggest;

@@ -30,6 +30,7 @@ pub struct PartialFile {
     target: PathBuf,
     partial: PathBuf,
     writer: Option<BufWriter<File>>,
+    committed: bool,
 }
 
 impl PartialFile {
@@ -42,22 +43,19 @@ impl PartialFile {
             target: target.to_path_buf(),
             partial,
             writer: Some(BufWriter::new(file)),
+            committed: false,
         })
     }
 
     pub fn commit(mut self) -> Result<()> {
-        let writer = self
-            .writer
-            .take()
-            .expect("the writer is taken only here and in drop");
-        let file = writer
-            .into_inner()
-            .map_err(|e| cannot("write", &self.partial, e.into_error()))?;
-        file.sync_all()
-            .map_err(|e| cannot("write", &self.partial, e))?;
-        drop(file);
+        // A full disk may show only now.
+        let mut writer = self.writer.take().expect("taken only here and in drop");
+        let written = writer.flush().and_then(|()| writer.get_ref().sync_all());
+        written.map_err(|e| cannot("write", &self.target, e))?;
+        drop(writer);
         fs::rename(&self.partial, &self.target).map_err(|e| cannot("rename", &self.partial, e))?;
-        sync_parent(&self.target)
+        self.committed = true;
+        sync_directory(parent_of(&self.target))
     }
 }
 
@@ -75,7 +73,9 @@ impl Write for PartialFile {
 
 impl Drop for PartialFile {
     fn drop(&mut self) {
-        if self.writer.take().is_some() {
+        // Closed first: Windows removes no open file.
+        self.writer = None;
+        if !self.committed {
             let _ = fs::remove_file(&self.partial);
         }
     }
@@ -120,23 +120,22 @@ impl PartialDir {
     }
 
     pub fn commit(mut self) -> Result<()> {
-        for file in files_below(&self.partial)? {
-            File::open(&file)
-                .and_then(|f| f.sync_all())
-                .map_err(|e| cannot("sync", &file, e))?;
-        }
+        sync_below(&self.partial)?;
         // A directory cannot be renamed over a full one: the old one steps aside first.
         let aside = with_suffix(&self.target, ".replaced");
-        let replaced = self.target.exists();
-        if replaced {
+        let remove_aside = || match aside.exists() {
+            true => fs::remove_dir_all(&aside).map_err(|e| cannot("remove", &aside, e)),
+            false => Ok(()),
+        };
+        if self.target.exists() {
+            // Left over if somebody was killed right here before.
+            remove_aside()?;
             fs::rename(&self.target, &aside).map_err(|e| cannot("move", &self.target, e))?;
         }
         fs::rename(&self.partial, &self.target).map_err(|e| cannot("rename", &self.partial, e))?;
         self.committed = true;
-        if replaced {
-            fs::remove_dir_all(&aside).map_err(|e| cannot("remove", &aside, e))?;
-        }
-        sync_parent(&self.target)
+        remove_aside()?;
+        sync_directory(parent_of(&self.target))
     }
 }
 
@@ -148,22 +147,20 @@ impl Drop for PartialDir {
     }
 }
 
-/// Every regular file below a directory, sorted.
-fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut pending = vec![dir.to_path_buf()];
-    while let Some(dir) = pending.pop() {
-        for entry in fs::read_dir(&dir).map_err(|e| cannot("read", &dir, e))? {
-            let path = entry.map_err(|e| cannot("read", &dir, e))?.path();
-            if path.is_dir() {
-                pending.push(path)
-            } else {
-                found.push(path)
-            }
+/// Waits until every file below a directory, and every directory's list of names, is on the disk.
+fn sync_below(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(|e| cannot("read", dir, e))? {
+        let path = entry.map_err(|e| cannot("read", dir, e))?.path();
+        if path.is_dir() {
+            sync_below(&path)?;
+        } else {
+            // Windows syncs only what is open for writing.
+            let file = File::options().read(true).write(cfg!(windows)).open(&path);
+            file.and_then(|file| file.sync_all())
+                .map_err(|e| cannot("sync", &path, e))?;
         }
     }
-    found.sort();
-    Ok(found)
+    sync_directory(dir)
 }
 
 fn create_parent(target: &Path) -> Result<()> {
@@ -176,17 +173,19 @@ fn create_parent(target: &Path) -> Result<()> {
 }
 
 /// After a rename the directory entry itself must reach the disk (a no-op where unsupported).
-fn sync_parent(target: &Path) -> Result<()> {
-    let parent = target
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+fn sync_directory(dir: &Path) -> Result<()> {
     if cfg!(unix) {
-        File::open(parent)
+        File::open(dir)
             .and_then(|f| f.sync_all())
-            .map_err(|e| cannot("sync", parent, e))?;
+            .map_err(|e| cannot("sync", dir, e))?;
     }
     Ok(())
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 fn partial_name(target: &Path) -> PathBuf {
@@ -206,7 +205,7 @@ pub fn cannot(verb: &str, path: &Path, error: io::Error) -> Diagnostic {
         .at(path)
         .caused_by(&error);
     match error.kind() {
-        io::ErrorKind::StorageFull => {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             diagnostic.hint("free some disk space, or choose another `--out`")
         }
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {

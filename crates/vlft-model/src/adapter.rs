@@ -35,7 +35,15 @@ pub fn read_adapter_config(dir: &Path) -> Result<AdapterConfig> {
         Diagnostic::error("cannot read the adapter's config")
             .at(&path)
             .caused_by(e)
-            .hint("an adapter is a folder with adapter_config.json and adapter_model.safetensors")
+            .hint(
+                match dir.join("adapter").join("adapter_config.json").exists() {
+                    // The folder of a run holds one.
+                    true => format!("did you mean `{}/adapter`?", dir.display()),
+                    false => "an adapter is a folder with adapter_config.json and \
+                          adapter_model.safetensors"
+                        .to_owned(),
+                },
+            )
     })?;
     let json: Value = serde_json::from_str(&text).map_err(|e| {
         Diagnostic::error("the adapter's config is not JSON")

@@ -11,6 +11,7 @@ use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
+use vlft_base::digest::Hasher;
 use vlft_base::{Diagnostic, Result, did_you_mean, format};
 
 use crate::mmap;
@@ -147,6 +148,21 @@ impl Checkpoint {
 
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// SHA-256 over every tensor's name, type, shape, and the ends of its data. It reads a page or
+    /// two of each tensor: enough to tell two models apart, not to find one flipped bit.
+    pub fn fingerprint(&self) -> String {
+        const END: usize = 256;
+        let mut hasher = Hasher::default();
+        for (name, entry) in &self.tensors {
+            let bytes = &self.files[entry.file].1[entry.range.clone()];
+            let shape = shape_text(&entry.shape);
+            hasher.add(format!("{name} {} {shape}\n", entry.dtype));
+            hasher.add(&bytes[..bytes.len().min(END)]);
+            hasher.add(&bytes[bytes.len().saturating_sub(END)..]);
+        }
+        hasher.finish()
     }
 
     /// Compares all names and shapes with what the config asks for and reports every difference

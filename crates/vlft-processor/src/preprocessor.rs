@@ -106,7 +106,7 @@ impl Preprocessor {
                 .unwrap_or([0.26862954, 0.26130258, 0.27577711]),
             rescale_factor: get(&json, "rescale_factor", &path)?.unwrap_or(1.0 / 255.0),
         };
-        settings.check(&path)?;
+        settings.check(&path, options)?;
         Ok(settings)
     }
 
@@ -125,7 +125,7 @@ impl Preprocessor {
         (width as usize / self.factor()) * (height as usize / self.factor())
     }
 
-    fn check(&self, path: &Path) -> Result<()> {
+    fn check(&self, path: &Path, options: &Options) -> Result<()> {
         let factor = self.factor();
         // The resampler moves 16 bytes at a time; every Qwen3-VL has 16 x 2.
         if factor == 0 || !factor.is_multiple_of(16) || self.temporal_patch_size == 0 {
@@ -137,8 +137,22 @@ impl Preprocessor {
         let one_token = (factor * factor) as u64;
         if self.min_pixels == 0 || self.min_pixels > self.max_pixels || self.max_pixels < one_token
         {
-            return Err(Diagnostic::error("pixel limits leave no room for an image")
-                .at(path)
+            // Whose limits they are is where they must be mended.
+            let asked = match (options.min_pixels, options.max_pixels) {
+                (None, None) => None,
+                (Some(_), None) => Some("`data.min_pixels` (`--min-pixels`)"),
+                (None, Some(_)) => Some("`data.max_pixels` (`--max-pixels`)"),
+                (Some(_), Some(_)) => Some("`data.min_pixels` and `data.max_pixels`"),
+            };
+            let error = Diagnostic::error("pixel limits leave no room for an image");
+            let error = match asked {
+                None => error.at(path),
+                Some(asked) => error.hint(format!(
+                    "change {asked}; what is not set comes from `{}`",
+                    path.display()
+                )),
+            };
+            return Err(error
                 .expected(format!(
                     "0 < min_pixels <= max_pixels, and max_pixels at least {one_token}"
                 ))

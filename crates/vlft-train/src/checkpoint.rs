@@ -1,11 +1,11 @@
-//! All that exact resume needs: adapter, moments, and how far the run is. The order of samples and
+//! All that exact resume needs: adapter, moments, and how far the run is; each file with its hash. The order of samples and
 //! the schedule are functions of the step, so the step is all of their state.
 
-use std::fs;
+mod state;
+
 use std::path::Path;
 
 use burn::tensor::Tensor;
-use serde::{Deserialize, Serialize};
 use vlft_base::output::{Existing, PartialDir, write_atomic};
 use vlft_base::{Diagnostic, Result};
 use vlft_model::{
@@ -13,11 +13,10 @@ use vlft_model::{
     tensors_to_bytes, write_adapter,
 };
 
-use crate::optim::{AdamW, Moments, State};
+use crate::optim::{AdamW, Moments, State as ModuleState};
+pub(crate) use state::{Examined, State, examine};
 
-const VERSION: u32 = 1;
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
-const STATE_FILE: &str = "state.json";
 
 /// What changes while training.
 pub(crate) struct Progress {
@@ -25,15 +24,6 @@ pub(crate) struct Progress {
     pub(crate) step: u64,
     pub(crate) adapters: Adapters,
     pub(crate) optimizer: AdamW,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StateFile {
-    version: u32,
-    step: u64,
-    /// Updates of each adapted module, in layout order.
-    updates: Vec<u64>,
 }
 
 impl Progress {
@@ -66,42 +56,26 @@ impl Progress {
         let bytes = tensors_to_bytes(moments.collect())?;
         write_atomic(&partial.path().join(OPTIMIZER_FILE), &bytes)?;
 
-        let updates = self
-            .optimizer
-            .states
-            .iter()
-            .map(|state| state.updates)
-            .collect();
-        let state = StateFile {
-            version: VERSION,
-            step: self.step,
-            updates,
-        };
-        let text = serde_json::to_string(&state).expect("plain numbers");
-        write_atomic(&partial.path().join(STATE_FILE), text.as_bytes())?;
+        let states = self.optimizer.states.iter();
+        let updates = states.map(|state| state.updates).collect();
+        State::seal(partial.path(), self.step, updates)?;
         partial.commit()
     }
 
+    /// `state` is what [`examine`] found in `dir`: every file is as it was written.
     pub(crate) fn load(
         dir: &Path,
+        state: State,
         layout: &Layout,
         model: &ModelConfig,
         device: &burn::tensor::Device,
     ) -> Result<Self> {
-        let damaged = |cause: String| {
-            Diagnostic::error("cannot read the checkpoint")
-                .at(dir)
-                .caused_by(cause)
-                .hint("delete this folder; the same command then resumes from the one before")
-        };
-        let text = fs::read_to_string(dir.join(STATE_FILE)).map_err(|e| damaged(e.to_string()))?;
-        let state: StateFile = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
         let (found, adapters) = read_adapter(dir, model, device)?;
-        let modules = layout.modules.len();
-        if state.version != VERSION || found != *layout || state.updates.len() != modules {
-            return Err(damaged(
-                "it belongs to another run or another version".into(),
-            ));
+        if found != *layout || state.updates.len() != layout.modules.len() {
+            return Err(Diagnostic::error("the checkpoint belongs to another run")
+                .at(dir)
+                .caused_by("its adapter covers other modules than the config")
+                .hint("choose another `--out`, or throw this run away with `--force`"));
         }
 
         let file = TensorFile::open_file(&dir.join(OPTIMIZER_FILE))?;
@@ -120,7 +94,7 @@ impl Progress {
                     v: moment(format!("{name}.v"), like)?,
                 })
             };
-            Ok(State {
+            Ok(ModuleState {
                 updates,
                 a: moments("lora_A", &pair.a)?,
                 b: moments("lora_B", &pair.b)?,

@@ -3,6 +3,7 @@
 //! This file says what may be configured, with which defaults and limits. How a TOML file becomes
 //! these types, and what is said about everything wrong in it, is in `config/`.
 
+mod changes;
 mod reader;
 mod schema;
 mod source;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use vlft_base::{Diagnostic, Result};
 use vlft_model::lora::TEXT_TARGETS;
 
+pub use changes::{Change, check_changeable};
 use reader::{Bound, Choice, Reader, Section};
 pub use schema::config_schema;
 

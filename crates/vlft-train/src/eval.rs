@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use vlft_base::{Diagnostic, Kind, Result, format};
+use vlft_model::read_adapter_config;
 use vlft_model::{Adapters, Checkpoint, Config as ModelConfig, Qwen3Vl, Storage, read_adapter};
 use vlft_processor::processor::{Options as Limits, Processor};
 
@@ -91,6 +92,10 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Evaluati
     let config = ModelConfig::from_dir(&options.model)?;
     let checkpoint = Checkpoint::open(&options.model)?;
     checkpoint.check(&config.tensors())?;
+    if let Some(dir) = &options.adapter {
+        // First: without an adapter nothing else that could be said about it matters.
+        read_adapter_config(dir)?;
+    }
     let locked = options
         .adapter
         .as_deref()

@@ -14,6 +14,7 @@ pub struct Header {
     pub model: String,
     pub base: Base,
     pub trained_parameters: u64,
+    /// Frozen and trained ones together.
     pub parameters: u64,
     pub samples: u64,
     pub eval_samples: u64,

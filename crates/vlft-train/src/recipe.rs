@@ -4,7 +4,7 @@
 //! adapters, then step by step: gradients of the micro-batches, clip, AdamW, log, now and then
 //! evaluate and save; at the end write the adapter. LoRA and QLoRA, CPU and GPU are this one road.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -14,30 +14,35 @@ use vlft_base::{Diagnostic, Result};
 use vlft_model::{Adapters, Checkpoint, Config as ModelConfig, Layout, Qwen3Vl, write_adapter};
 use vlft_processor::processor::{Options as Limits, Processor};
 
-use crate::checkpoint::Progress;
-use crate::config::Config;
+use crate::checkpoint::{Progress, State};
+use crate::config::{Config, check_changeable};
 use crate::device::Device;
+use crate::dump::{Numbers, SampleLoss};
 use crate::eval::{Evaluation, evaluate};
 use crate::header::Header;
+use crate::inputs::Inputs;
 use crate::loading::{Stream, Workers};
 use crate::lock::Lock;
 use crate::log::{EvalLine, Journal, Line, Pace, ProgressLine, StepLine};
 use crate::optim::clip;
 use crate::order::{Order, total_steps};
-use crate::run_dir::RunDir;
+use crate::run_dir::{Opening, RunDir};
 use crate::samples::Samples;
 use crate::schedule::learning_rate;
 use crate::start::last_part;
 use crate::step::accumulate;
+use crate::stop::Stop;
 use crate::summary::{Summary, summarise};
-use crate::{data, dropped, report, start, stop};
+use crate::{data, dropped, dump, report, start};
 
 /// Besides the config: what belongs to this call, not to the run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     pub device: Device,
     /// Throw away a run that is there already.
     pub force: bool,
+    /// Keys of the config that may differ from those the run began with.
+    pub allow_changed: Vec<String>,
 }
 
 /// What whoever called may show while a run goes on.
@@ -66,6 +71,7 @@ pub fn train(
     stop: &AtomicBool,
 ) -> Result<Summary> {
     config.unsupported()?;
+    check_changeable(&options.allow_changed)?;
     let device = options.device.open()?;
     let model_config = ModelConfig::from_dir(&config.model.path)?;
     let checkpoint = Checkpoint::open(&config.model.path)?;
@@ -82,7 +88,16 @@ pub fn train(
     let processor = Arc::new(Processor::from_dir(&config.model.path, &limits)?);
     let data = data::open(config, &processor, &model_config)?;
 
-    let run = RunDir::open(run_dir, config, options.force)?;
+    let total_steps = total_steps(&config.train, data.train.len());
+    let opening = Opening {
+        config,
+        inputs: &Inputs::of(config, &checkpoint, processor.contract())?,
+        total_steps,
+        force: options.force,
+        allow_changed: &options.allow_changed,
+    };
+    let mut warn = |warning| observe(Event::Warning(warning));
+    let (run, resumed) = RunDir::open(run_dir, &opening, &mut warn)?;
     let dropped = dropped::list(&run, &data.dropped)?;
     for warning in dropped.into_iter().chain(data.warnings) {
         observe(Event::Warning(warning));
@@ -90,13 +105,12 @@ pub fn train(
 
     let storage = config.model.base.storage()?;
     let model = Qwen3Vl::load(&model_config, &checkpoint, Some(&layout), storage, &device)?;
-    let total_steps = total_steps(&config.train, data.train.len());
     let lock = Lock::new(
         config.model.base,
         config.model.double_quant,
         processor.contract(),
     );
-    let mut trainer = Trainer {
+    let trainer = Trainer {
         config,
         run,
         model,
@@ -108,11 +122,12 @@ pub fn train(
         lock,
     };
 
-    let (mut progress, journal) = trainer.resume_or_start(fresh, &model_config, observe)?;
+    let (mut progress, journal) =
+        trainer.resume_or_start(resumed, fresh, &model_config, observe)?;
     observe(Event::Started(
         &trainer.header(&model_config, progress.step),
     ));
-    trainer.steps(&mut progress, journal, observe, stop)
+    trainer.run(&mut progress, journal, observe, stop)
 }
 
 /// One run, with everything that does not change while it goes on.
@@ -131,16 +146,17 @@ struct Trainer<'a> {
 impl Trainer<'_> {
     fn resume_or_start(
         &self,
+        resumed: Option<State>,
         fresh: Adapters,
         model: &ModelConfig,
         observe: Observer,
     ) -> Result<(Progress, Journal)> {
         let run = self.run.path();
-        let Some(step) = self.run.latest_checkpoint()? else {
+        let Some(state) = resumed else {
             return Ok((Progress::new(fresh), Journal::create(run)?));
         };
-        let dir = self.run.checkpoint(step);
-        let progress = Progress::load(&dir, &self.layout, model, &self.model.device)?;
+        let dir = self.run.checkpoint(state.step);
+        let progress = Progress::load(&dir, state, &self.layout, model, &self.model.device)?;
         let (journal, gap) = Journal::resume(run, progress.step)?;
         if let Some(warning) = gap {
             observe(Event::Warning(warning));
@@ -148,14 +164,36 @@ impl Trainer<'_> {
         Ok((progress, journal))
     }
 
-    /// The loop.
-    fn steps(
-        &mut self,
+    /// All steps, then the adapter. What ends a run early keeps what was reached.
+    fn run(
+        &self,
         progress: &mut Progress,
         mut journal: Journal,
         observe: Observer,
         stop: &AtomicBool,
     ) -> Result<Summary> {
+        let end = match self.steps(progress, &mut journal, observe, stop) {
+            Ok(()) => self.finish(progress, &mut journal, observe),
+            Err(stop) => Err(stop),
+        };
+        end.map_err(|stop| {
+            let kept = match stop {
+                Stop::Write(_) => self.run.latest_checkpoint(),
+                _ => self.keep(progress, &mut journal, &stop),
+            };
+            let dir = |step| self.run.checkpoint(step);
+            stop.explain(progress.step, kept.map(|step| step.map(dir)))
+        })
+    }
+
+    /// The loop.
+    fn steps(
+        &self,
+        progress: &mut Progress,
+        journal: &mut Journal,
+        observe: Observer,
+        stop: &AtomicBool,
+    ) -> Result<(), Stop> {
         let config = self.config;
         let mut order = Order::new(self.samples.len(), config.train.seed, config.data.shuffle);
         let mut pace = Pace::new(self.total_steps);
@@ -166,33 +204,25 @@ impl Trainer<'_> {
 
         while progress.step < self.total_steps {
             if stop.load(Ordering::SeqCst) {
-                let saved = self.keep(progress, &mut journal)?;
-                return Err(stop::interrupted(progress.step, saved.as_deref()));
+                return Err(Stop::Signal);
             }
             let micro_batches = order.step(&config.train, progress.step);
-            let line = match self.step(progress, &micro_batches, &mut stream) {
-                Ok(line) => line,
-                Err(error) => {
-                    let saved = self.keep(progress, &mut journal)?;
-                    return Err(stop::failed(error, progress.step, saved.as_deref()));
-                }
-            };
+            let line = self.step(progress, &micro_batches, &mut stream)?;
             let mut shown = pace.step(&line);
-            self.log(&mut journal, Line::Step(line), observe)?;
+            self.log(journal, Line::Step(line), observe)?;
 
-            if is_due(progress.step, config.eval.every_steps) || progress.step == self.total_steps {
-                shown.eval = self.evaluate(progress, &mut journal, observe)?;
+            let is_last = progress.step == self.total_steps;
+            if is_due(progress.step, config.eval.every_steps) || is_last {
+                shown.eval = self.evaluate(progress, journal, observe)?;
             }
-            if is_due(progress.step, config.output.checkpoint_every_steps)
-                || progress.step == self.total_steps
-            {
-                self.save(progress, &mut journal)?;
+            if is_due(progress.step, config.output.checkpoint_every_steps) || is_last {
+                self.save(progress, journal).map_err(Stop::Write)?;
+                self.run.prune(config.output.keep).map_err(Stop::Write)?;
                 shown.saved = Some(progress.step);
-                report::write(self.run.path())?;
             }
             observe(Event::Progress(&shown));
         }
-        self.finish(progress, journal, observe)
+        Ok(())
     }
 
     /// One optimiser step. `progress` changes only if all of it went well.
@@ -201,33 +231,24 @@ impl Trainer<'_> {
         progress: &mut Progress,
         micro_batches: &[Vec<usize>],
         stream: &mut Stream,
-    ) -> Result<StepLine> {
+    ) -> Result<StepLine, Stop> {
         let start = Instant::now();
         let train = &self.config.train;
-        let ids: Vec<String> = micro_batches
-            .iter()
-            .flatten()
-            .map(|i| self.samples.id(*i).to_string())
-            .collect();
-
         let outcome = accumulate(
             train,
             &self.model,
             &progress.adapters,
             stream,
             micro_batches.len(),
-        )?;
+        )
+        .map_err(Stop::Sample)?;
+        let lr = learning_rate(train, progress.step, self.total_steps);
         let grad_norm = outcome.gradients.norm();
         if !outcome.loss.is_finite() || !grad_norm.is_finite() {
-            return Err(stop::not_a_number(
-                progress.step + 1,
-                outcome.loss,
-                grad_norm,
-                &ids,
-            ));
+            let loss = outcome.loss;
+            return Err(self.not_a_number(progress, micro_batches, [loss, grad_norm, lr]));
         }
         let gradients = clip(outcome.gradients, grad_norm, train.max_grad_norm);
-        let lr = learning_rate(train, progress.step, self.total_steps);
         progress
             .optimizer
             .step(train, lr, &mut progress.adapters, &gradients);
@@ -242,8 +263,44 @@ impl Trainer<'_> {
             supervised_tokens: outcome.supervised_tokens,
             seconds: start.elapsed().as_secs_f64(),
             data_seconds: outcome.waited.as_secs_f64(),
-            samples: ids,
+            samples: micro_batches
+                .iter()
+                .flatten()
+                .map(|index| self.samples.id(*index).to_owned())
+                .collect(),
         })
+    }
+
+    /// Dumps the step: each of its samples by itself, with the adapters that it began with.
+    fn not_a_number(
+        &self,
+        progress: &Progress,
+        micro_batches: &[Vec<usize>],
+        [loss, grad_norm, learning_rate]: [f64; 3],
+    ) -> Stop {
+        let alone = |index: &usize| {
+            let batch = self.samples.batch(&[*index])?;
+            let nll = self
+                .model
+                .nll(&batch.inputs, &batch.targets, &progress.adapters);
+            let mean = nll.iter().map(|x| f64::from(*x)).sum::<f64>() / nll.len() as f64;
+            Ok(SampleLoss::new(&self.samples, *index, mean))
+        };
+        let samples: Result<_> = micro_batches.iter().flatten().map(alone).collect();
+        let numbers = samples.map(|samples| Numbers {
+            step: progress.step + 1,
+            loss,
+            grad_norm,
+            learning_rate,
+            samples,
+        });
+        match numbers {
+            Ok(numbers) => {
+                let run = self.run.path();
+                Stop::NotANumber(dump::not_a_number(run, &self.samples, &numbers))
+            }
+            Err(error) => Stop::Sample(error),
+        }
     }
 
     /// Loss on the validation set, and whether it is the lowest so far.
@@ -252,7 +309,7 @@ impl Trainer<'_> {
         progress: &Progress,
         journal: &mut Journal,
         observe: Observer,
-    ) -> Result<Option<(f64, bool)>> {
+    ) -> Result<Option<(f64, bool)>, Stop> {
         let Some(val) = &self.val else {
             return Ok(None);
         };
@@ -269,7 +326,8 @@ impl Trainer<'_> {
             |done| {
                 observe(Event::Evaluating { done, of });
             },
-        )?;
+        )
+        .map_err(Stop::Sample)?;
         let best = journal.best_eval_loss.is_none_or(|best| loss < best);
         if best {
             journal.best_eval_loss = Some(loss);
@@ -288,55 +346,58 @@ impl Trainer<'_> {
             }),
             observe,
         )?;
+        if !loss.is_finite() {
+            let rate = self.config.train.learning_rate;
+            return Err(Stop::NotANumber(dump::no_eval_loss(step, loss, rate)));
+        }
         Ok(Some((loss, best)))
     }
 
-    fn log(&self, journal: &mut Journal, line: Line, observe: Observer) -> Result<()> {
-        observe(Event::Metrics(journal.write(line)?));
+    fn log(&self, journal: &mut Journal, line: Line, observe: Observer) -> Result<(), Stop> {
+        let line = journal.write(line).map_err(Stop::Write)?;
+        observe(Event::Metrics(line));
         Ok(())
     }
 
-    /// The log reaches the disk before the checkpoint gets its name.
+    /// The log reaches the disk before the checkpoint gets its name; the curves follow.
     fn save(&self, progress: &Progress, journal: &mut Journal) -> Result<()> {
         journal.sync()?;
         let dir = self.run.checkpoint(progress.step);
         progress.save(&dir, &self.layout, &self.base_model())?;
-        self.run.prune(self.config.output.keep)
+        report::write(self.run.path())
     }
 
-    /// Saves what was reached when a run ends early, so that the same command resumes. Before the
-    /// first step there is nothing to keep.
-    fn keep(&self, progress: &Progress, journal: &mut Journal) -> Result<Option<PathBuf>> {
+    /// Saves what was reached when a run ends early, unless it is saved already, so that the same
+    /// command resumes. Before the first step there is nothing to keep.
+    fn keep(&self, progress: &Progress, journal: &mut Journal, stop: &Stop) -> Result<Option<u64>> {
         if progress.step == 0 {
             return Ok(None);
         }
-        self.save(progress, journal)?;
-        report::write(self.run.path())?;
-        Ok(Some(self.run.checkpoint(progress.step)))
+        if self.run.latest_checkpoint()? != Some(progress.step) {
+            self.save(progress, journal)?;
+            // After NaN an older checkpoint may be the better one to go back to.
+            if !matches!(stop, Stop::NotANumber(_)) {
+                self.run.prune(self.config.output.keep)?;
+            }
+        }
+        Ok(Some(progress.step))
     }
 
     fn finish(
         &self,
         progress: &Progress,
-        mut journal: Journal,
+        journal: &mut Journal,
         observe: Observer,
-    ) -> Result<Summary> {
+    ) -> Result<Summary, Stop> {
         let adapter = self.run.adapter();
-        let partial = PartialDir::create(&adapter, Existing::Replace)?;
-        write_adapter(
-            partial.path(),
-            &self.layout,
-            &progress.adapters,
-            &self.base_model(),
-        )?;
-        self.lock.write(partial.path())?;
-        partial.commit()?;
+        self.write_adapter(&adapter, progress)
+            .map_err(Stop::Write)?;
 
         // The summary comes last: it is what says that the run is finished.
         let summary = summarise(&journal.lines, journal.best_eval_loss);
-        self.log(&mut journal, Line::Summary(summary.clone()), observe)?;
-        journal.sync()?;
-        report::write(self.run.path())?;
+        self.log(journal, Line::Summary(summary.clone()), observe)?;
+        journal.sync().map_err(Stop::Write)?;
+        report::write(self.run.path()).map_err(Stop::Write)?;
         Ok(Summary {
             run: self.run.path().to_path_buf(),
             adapter,
@@ -344,16 +405,29 @@ impl Trainer<'_> {
         })
     }
 
+    fn write_adapter(&self, adapter: &Path, progress: &Progress) -> Result<()> {
+        let partial = PartialDir::create(adapter, Existing::Replace)?;
+        let base_model = self.base_model();
+        write_adapter(
+            partial.path(),
+            &self.layout,
+            &progress.adapters,
+            &base_model,
+        )?;
+        self.lock.write(partial.path())?;
+        partial.commit()
+    }
+
     fn header(&self, model: &ModelConfig, step: u64) -> Header {
+        let elements = |shape: &[usize]| shape.iter().product::<usize>() as u64;
         let tensors = model.tensors();
+        let frozen: u64 = tensors.iter().map(|(_, shape)| elements(shape)).sum();
+        let trained = self.layout.parameters() as u64;
         Header {
             model: last_part(&self.base_model()),
             base: self.config.model.base,
-            trained_parameters: self.layout.parameters() as u64,
-            parameters: tensors
-                .iter()
-                .map(|(_, s)| s.iter().product::<usize>() as u64)
-                .sum(),
+            trained_parameters: trained,
+            parameters: frozen + trained,
             samples: self.samples.len() as u64,
             eval_samples: self.val.as_ref().map_or(0, |val| val.len() as u64),
             steps: self.total_steps,

@@ -93,6 +93,15 @@ impl Samples {
         self.records.is_empty()
     }
 
+    /// The file they come from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn record(&self, index: usize) -> &Numbered {
+        &self.records[index]
+    }
+
     pub fn id(&self, index: usize) -> &str {
         &self.records[index].record.id
     }

@@ -23,6 +23,7 @@ pub(crate) fn adapters(
         lora.alpha,
         lora.rslora,
     )?;
+    check_rank(&layout, warn)?;
     let Some(dir) = &lora.init else {
         let adapters = Adapters::init(&layout, config.train.seed, device);
         return Ok((layout, adapters));
@@ -51,6 +52,35 @@ pub(crate) fn adapters(
         );
     }
     Ok((layout, adapters))
+}
+
+/// A product of `[out, r]` and `[r, in]` has at most the rank of the smaller side: beyond it nothing
+/// is gained. PEFT allows that, and so do we, aloud. A rank beyond every side is a slip.
+fn check_rank(layout: &Layout, warn: &mut dyn FnMut(Diagnostic)) -> Result<()> {
+    let sides = |module: &Module| [module.in_features, module.out_features];
+    let rank = layout.rank;
+    let largest = layout.modules.iter().flat_map(sides).max().unwrap_or(0);
+    if rank > largest {
+        return Err(
+            Diagnostic::error("`lora.rank` is larger than every matrix that it adapts")
+                .expected(format!("at most {}", format::grouped(largest as u64)))
+                .found(format::grouped(rank as u64))
+                .hint("8 to 64 is usual"),
+        );
+    }
+    let too_small = |module: &&Module| sides(module).iter().any(|side| *side < rank);
+    let few = layout.modules.iter().filter(too_small).count();
+    if few > 0 {
+        let all = format::count(layout.modules.len() as u64, "module");
+        let few = format::grouped(few as u64);
+        warn(
+            Diagnostic::warning(format!(
+                "`lora.rank` {rank} is more than the smaller side of {few} of {all}"
+            ))
+            .hint("there it trains more numbers than the full matrix has rank for"),
+        );
+    }
+    Ok(())
 }
 
 fn describe(layout: &Layout) -> String {

@@ -1,41 +1,81 @@
-//! What a run says when it ends before its last step.
+//! Why a run ends before its last step, and what it says then: what happened, what was kept, and
+//! what to do.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use vlft_base::{Diagnostic, Kind};
+use vlft_base::{Diagnostic, Kind, Result};
 
-/// ^C or SIGTERM after `step` finished steps. `saved`: their checkpoint, none before the first.
-pub(crate) fn interrupted(step: u64, saved: Option<&Path>) -> Diagnostic {
-    let message = match saved {
-        None => "interrupted before the first step".to_string(),
-        Some(dir) => format!(
-            "interrupted: finished step {step}, saved `{}`",
-            dir.display()
-        ),
+/// What ends a run early.
+pub(crate) enum Stop {
+    /// ^C or SIGTERM.
+    Signal,
+    /// A sample that was good before the first step cannot be made any more.
+    Sample(Diagnostic),
+    /// A loss or a gradient is NaN or infinite; see [`crate::dump`].
+    NotANumber(Diagnostic),
+    /// The run directory cannot be written: a full disk, a read-only one.
+    Write(Diagnostic),
+}
+
+impl Stop {
+    /// `step` steps are finished. `kept` is their checkpoint (none before the first step), or why
+    /// there is none; after [`Stop::Write`] it is the last one that there is.
+    pub(crate) fn explain(self, step: u64, kept: Result<Option<PathBuf>>) -> Diagnostic {
+        match self {
+            Stop::Signal => match kept {
+                Ok(kept) => interrupted(step, kept.as_deref()),
+                Err(error) => unwritable(error, step, None),
+            },
+            Stop::Sample(error) => with_kept(error, step, kept)
+                .hint("put the file back or mend it, then run the same command again to resume"),
+            Stop::NotANumber(error) => with_kept(error, step, kept),
+            Stop::Write(error) => unwritable(error, step, kept.ok().flatten().as_deref()),
+        }
+    }
+}
+
+fn interrupted(step: u64, kept: Option<&Path>) -> Diagnostic {
+    let message = match kept {
+        None => "stopped before the first step, nothing was trained".to_string(),
+        Some(dir) => format!("finished step {step}, saved `{}`", dir.display()),
     };
     Diagnostic::error(message)
         .with_kind(Kind::Interrupted)
         .hint("run the same command again to resume")
 }
 
-/// The step after `step` failed on its data or its numbers.
-pub(crate) fn failed(error: Diagnostic, step: u64, saved: Option<&Path>) -> Diagnostic {
+fn with_kept(error: Diagnostic, step: u64, kept: Result<Option<PathBuf>>) -> Diagnostic {
     let error = error.with_kind(Kind::Verdict);
-    let Some(dir) = saved else { return error };
-    error
-        .caused_by(format!(
-            "training stopped in step {}; saved `{}`",
-            step + 1,
+    let stopped = format!("training stopped in step {}", step + 1);
+    match kept {
+        Ok(None) => error.caused_by(format!("{stopped}; there is nothing to save yet")),
+        Ok(Some(dir)) => error.caused_by(format!(
+            "{stopped}; the {step} finished are saved in `{}`",
             dir.display()
-        ))
-        .hint("mend the data, then run the same command again to resume")
+        )),
+        Err(failed) => error
+            .caused_by(format!(
+                "{stopped}, and what was finished could not be saved"
+            ))
+            .caused_by(failed),
+    }
 }
 
-/// Step `step` has no loss or no gradient; `ids` are its samples.
-pub(crate) fn not_a_number(step: u64, loss: f64, grad_norm: f64, ids: &[String]) -> Diagnostic {
-    Diagnostic::error(format!(
-        "step {step} gave loss {loss} and gradient norm {grad_norm}"
-    ))
-    .caused_by(format!("samples of the step: `{}`", ids.join("`, `")))
-    .hint("lower `train.learning_rate`, or look at these samples with `vlft show`")
+fn unwritable(error: Diagnostic, step: u64, kept: Option<&Path>) -> Diagnostic {
+    let error = error.with_kind(Kind::CannotRun);
+    match kept {
+        None => error
+            .caused_by(format!(
+                "training stopped after step {step}; no checkpoint yet"
+            ))
+            .hint("make room or make it writable, then run the same command again"),
+        Some(dir) => error
+            .caused_by(format!(
+                "training stopped after step {step}; the last checkpoint is `{}`",
+                dir.display()
+            ))
+            .hint(
+                "make room or make it writable, then run the same command again to resume from it",
+            ),
+    }
 }

@@ -198,9 +198,12 @@ impl Terminal {
         )
         .expect("the template is a constant and the tests draw it")
         .progress_chars("██░");
-        let bar = self.bars.add(ProgressBar::new(total).with_style(style));
-        bar.set_prefix(what.to_owned());
-        bar.set_message(unit.to_owned());
+        // Complete before it is added: adding draws it.
+        let bar = ProgressBar::new(total)
+            .with_style(style)
+            .with_prefix(what.to_owned())
+            .with_message(unit.to_owned());
+        let bar = self.bars.add(bar);
         Progress(bar)
     }
 

@@ -253,6 +253,12 @@ fn refuse_other_architectures(root: &Table) -> Result<()> {
     if is_ours {
         return Ok(());
     }
+    if model_type.is_empty() && architecture.is_empty() {
+        return Err(root
+            .missing("model_type")
+            .expected("`qwen3_vl` (Qwen3VLForConditionalGeneration)")
+            .hint("is this the config.json of a Qwen3-VL model?"));
+    }
     let name = if architecture.is_empty() {
         model_type
     } else {

@@ -69,6 +69,81 @@ fn number(bound: Bound) -> Value {
 mod tests {
     use std::path::Path;
 
+    use serde_json::{Value, json};
+
+    use crate::config::{Base, Config};
+
+    /// The schema is for editors, the reader decides: on single keys they must agree.
+    #[test]
+    fn schema_and_reader_agree() {
+        let schema = super::config_schema();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let whole = Config::new("m", Base::Bf16, "t.jsonl").to_toml(Path::new("r"));
+        let whole: Value = serde_json::to_value(whole.parse::<toml::Table>().unwrap()).unwrap();
+        assert!(validator.is_valid(&whole));
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        let values = [
+            json!(true),
+            json!(""),
+            json!("x"),
+            json!("f32"),
+            json!("linear"),
+            json!(-1),
+            json!(0),
+            json!(1),
+            json!(70_000),
+            json!(2_000_000),
+            json!(0.5),
+            json!(-0.5),
+            json!([]),
+            json!(["q_proj"]),
+            json!(["q_proj", "q_proj"]),
+            json!(["lm_head"]),
+            json!([0.5, 0.5]),
+            json!([0.5, 1.5]),
+            json!({}),
+        ];
+        let (mut good, mut bad) = (0, 0);
+        for (table, keys) in schema["properties"].as_object().unwrap() {
+            for key in keys["properties"].as_object().unwrap().keys() {
+                for value in &values {
+                    let mut config = whole.clone();
+                    config[table][key] = value.clone();
+                    // The one rule between keys that an empty list meets.
+                    config["lora"]["vision"] = if key == "vision" {
+                        value.clone()
+                    } else {
+                        json!(true)
+                    };
+                    std::fs::write(&path, toml::to_string(&config).unwrap()).unwrap();
+                    let read = Config::load(&path, &[]);
+                    let valid = validator.is_valid(&config);
+                    assert_eq!(read.is_ok(), valid, "{table}.{key} = {value}: {read:?}");
+                    *(if valid { &mut good } else { &mut bad }) += 1;
+                }
+            }
+        }
+        assert!(good > 60 && bad > 300, "{good} {bad}");
+    }
+
+    #[test]
+    fn the_committed_configs_are_read() {
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        let mut read = 0;
+        for entry in std::fs::read_dir(configs).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if name.ends_with(".toml") && !name.ends_with(".mapping.toml") {
+                let config = Config::load(&path, &[]);
+                assert!(config.is_ok(), "{name}: {config:?}");
+                read += 1;
+            }
+        }
+        assert!(read >= 2);
+    }
+
     #[test]
     fn the_committed_schema_is_fresh() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas/config.schema.json");

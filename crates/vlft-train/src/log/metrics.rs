@@ -46,6 +46,7 @@ pub struct StepLine {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvalLine {
     pub step: u64,
+    #[serde(deserialize_with = "number_or_null")]
     pub loss: f64,
     pub records: u64,
     /// Supervised ones.
@@ -59,7 +60,9 @@ pub struct EvalLine {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SummaryLine {
     pub steps: u64,
+    #[serde(deserialize_with = "number_or_null")]
     pub first_loss: f64,
+    #[serde(deserialize_with = "number_or_null")]
     pub last_loss: f64,
     pub eval_loss: Option<f64>,
     pub best_eval_loss: Option<f64>,

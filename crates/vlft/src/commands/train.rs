@@ -34,6 +34,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 
+    /// Resume although these keys differ from those the run began with, such as `train.max_steps`
+    #[arg(long, value_name = "KEY,..", value_delimiter = ',')]
+    allow_changed: Vec<String>,
+
     /// Where to compute: `cpu` or `cuda:N`
     #[arg(long, default_value = "cpu")]
     device: Device,
@@ -48,6 +52,7 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     let options = Options {
         device: args.device,
         force: args.force,
+        allow_changed: args.allow_changed,
     };
     let stop = signals::stop_flag()?;
 
@@ -59,7 +64,10 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
         options,
         &mut |event| match event {
             Event::Warning(warning) => terminal.diagnostic(&warning),
-            Event::Started(header) => terminal.note(header.to_string()),
+            Event::Started(header) => {
+                signals::steps_begin();
+                terminal.note(header.to_string());
+            }
             // With `--format json`, stdout is what `metrics.jsonl` gets.
             Event::Metrics(line) => terminal.json_line(line),
             Event::Progress(line) => {

@@ -1,0 +1,176 @@
+//! `RUN/inputs.json`: what a run reads besides its config, as hashes. A resumed run whose records
+//! or weights are others than at its start would go on with steps that mean something else.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use vlft_base::digest::{Hasher, sha256_file};
+use vlft_base::output::{cannot, write_atomic};
+use vlft_base::{Diagnostic, Result, format};
+use vlft_dataset::image_path::{base_of, find};
+use vlft_dataset::jsonl;
+use vlft_model::Checkpoint;
+use vlft_processor::contract::Contract;
+
+use crate::config::{Change, Config};
+
+pub(crate) const INPUTS_FILE: &str = "inputs.json";
+const VERSION: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Inputs {
+    version: u32,
+    model: Model,
+    train: Records,
+    val: Option<Records>,
+    /// How records become samples: tokenizer, template, image sizes.
+    contract: Contract,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Model {
+    /// SHA-256 of `config.json`.
+    config: String,
+    /// See [`Checkpoint::fingerprint`].
+    weights: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Records {
+    records: u64,
+    /// Of the records' content: the spelling of the JSON and the name of the file do not matter.
+    sha256: String,
+    images: u64,
+    /// Of all images together: a cheap sign that they were made anew.
+    image_bytes: u64,
+}
+
+impl Inputs {
+    pub(crate) fn of(config: &Config, weights: &Checkpoint, contract: Contract) -> Result<Self> {
+        let model_config = config.model.path.join("config.json");
+        let hash = sha256_file(&model_config).map_err(|e| cannot("read", &model_config, e))?;
+        Ok(Self {
+            version: VERSION,
+            model: Model {
+                config: hash,
+                weights: weights.fingerprint(),
+            },
+            train: Records::of(&config.data.train)?,
+            val: config.data.val.as_deref().map(Records::of).transpose()?,
+            contract,
+        })
+    }
+
+    pub(crate) fn write(&self, run_dir: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).expect("plain values") + "\n";
+        write_atomic(&run_dir.join(INPUTS_FILE), text.as_bytes())
+    }
+
+    /// None if the run has none.
+    pub(crate) fn read(run_dir: &Path) -> Result<Option<Self>> {
+        let path = run_dir.join(INPUTS_FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(cannot("read", &path, e)),
+        };
+        let inputs = serde_json::from_str(&text).map_err(|e| {
+            Diagnostic::error("cannot read what data and model this run began with")
+                .at(&path)
+                .caused_by(e)
+                .hint("delete this file to resume without that check, at your own risk")
+        })?;
+        Ok(Some(inputs))
+    }
+
+    /// What is different `now`, in words. `changed`: keys of the config that changed; what follows
+    /// from one of them is not told again.
+    pub(crate) fn differences(&self, now: &Self, changed: &[Change]) -> Vec<Difference> {
+        let mut found = Vec::new();
+        let mut tell = |key: &'static str, text: String| found.push(Difference { key, text });
+        if self.model.config != now.model.config {
+            tell("model.path", "its `config.json` has changed".into());
+        }
+        if self.model.weights != now.model.weights {
+            tell("model.path", "its weights are others".into());
+        }
+        let differs = |key: &str| changed.iter().any(|change| change.key == key);
+        if !differs("data.min_pixels") && !differs("data.max_pixels") {
+            for text in self.contract.differences(&now.contract) {
+                tell("model.path", text);
+            }
+        }
+        if let Some(text) = self.train.difference(&now.train) {
+            tell("data.train", text);
+        }
+        if let (Some(was), Some(now)) = (&self.val, &now.val)
+            && let Some(text) = was.difference(now)
+        {
+            tell("data.val", text);
+        }
+        found
+    }
+}
+
+/// Content that is not what it was, below a key of the config.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Difference {
+    pub(crate) key: &'static str,
+    pub(crate) text: String,
+}
+
+impl Difference {
+    /// Records to evaluate on may change: no step depends on them.
+    pub(crate) fn may_be_allowed(&self) -> bool {
+        self.key == "data.val"
+    }
+}
+
+impl Records {
+    fn of(path: &Path) -> Result<Self> {
+        let mut hasher = Hasher::default();
+        let (mut images, mut image_bytes) = (0, 0);
+        let records = jsonl::load_for_training(path)?;
+        for numbered in &records {
+            let record = &numbered.record;
+            hasher.add(serde_json::to_string(record).expect("it came from JSON"));
+            hasher.add("\n");
+            for image in record.images() {
+                let file = find(base_of(path), image).and_then(|f| fs::metadata(f.path).ok());
+                images += 1;
+                image_bytes += file.map_or(0, |metadata| metadata.len());
+            }
+        }
+        Ok(Self {
+            records: records.len() as u64,
+            sha256: hasher.finish(),
+            images,
+            image_bytes,
+        })
+    }
+
+    fn difference(&self, now: &Self) -> Option<String> {
+        if self.sha256 != now.sha256 {
+            let shown = |r: &Self| {
+                let count = format::count(r.records, "record");
+                format!(
+                    "{count} (SHA-256 {}..)",
+                    r.sha256.get(..8).unwrap_or_default()
+                )
+            };
+            return Some(format!("had {}, has now {}", shown(self), shown(now)));
+        }
+        (self.image_bytes != now.image_bytes).then(|| {
+            let shown = |r: &Self| format::grouped(r.image_bytes);
+            format!(
+                "its images have changed: {} bytes together, now {}",
+                shown(self),
+                shown(now)
+            )
+        })
+    }
+}

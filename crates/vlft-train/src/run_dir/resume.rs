@@ -1,0 +1,240 @@
+//! Whether the run in a folder can go on with this config and this data, and from where.
+
+use std::fs;
+
+use serde::Serialize;
+use vlft_base::output::{cannot, write_atomic};
+use vlft_base::{Diagnostic, Kind, Result, format};
+
+use super::{CHANGES_FILE, CONFIG_FILE, Opening, RunDir};
+use crate::checkpoint::{Examined, State, examine};
+use crate::config::{Change, Config};
+use crate::inputs::Inputs;
+use crate::log::{Line, METRICS_FILE, read_metrics};
+
+/// How a run in a folder goes on.
+pub(super) struct GoingOn {
+    /// None: from the beginning.
+    pub(super) from: Option<State>,
+    pub(super) changes: Vec<Change>,
+    pub(super) warnings: Vec<Diagnostic>,
+}
+
+/// Looks, and changes nothing but the names of damaged checkpoints.
+pub(super) fn look(run: &RunDir, opening: &Opening) -> Result<GoingOn> {
+    let config_path = run.path.join(CONFIG_FILE);
+    let old = Config::load(&config_path, &[]).map_err(|e| {
+        Diagnostic::error("cannot read the config this run began with")
+            .at(&config_path)
+            .caused_by(e)
+            .hint("mend it, choose another `--out`, or pass `--force` to throw this run away")
+    })?;
+    let changes = old.changes(opening.config);
+    let lines = read_metrics(&run.path)?;
+    let finished = matches!(lines.last(), Some(Line::Summary(_))) && run.adapter().exists();
+    let steps = run.steps()?;
+    if steps.is_empty() && !finished {
+        return Ok(starting_over(run, changes, &lines));
+    }
+
+    let (changes, mut warnings) = accept(run, opening, changes)?;
+    let last = steps.last().copied().unwrap_or(0);
+    let is_longer = !changes.is_empty() && opening.total_steps > last;
+    if finished && !is_longer {
+        return Err(Diagnostic::error("this run is finished already")
+            .with_kind(Kind::NothingToDo)
+            .at(&run.path)
+            .hint("choose another `--out`, or pass `--force` to train again"));
+    }
+    let (state, damaged) = newest_whole(run, &steps)?;
+    warnings.extend(damaged);
+    if state.step > opening.total_steps {
+        return Err(
+            Diagnostic::error("the run has more steps than the config asks for")
+                .at(run.checkpoint(state.step))
+                .expected(format!("at most {} steps", opening.total_steps))
+                .hint("raise `train.max_steps` or `train.epochs`, or choose another `--out`"),
+        );
+    }
+    Ok(GoingOn {
+        from: Some(state),
+        changes,
+        warnings,
+    })
+}
+
+/// There is nothing to go on from. That what was computed is lost is said, as is that the config
+/// is another one now.
+fn starting_over(run: &RunDir, changes: Vec<Change>, lines: &[Line]) -> GoingOn {
+    let lost = lines
+        .iter()
+        .filter(|line| matches!(line, Line::Step(_)))
+        .count() as u64;
+    let mut warnings = Vec::new();
+    if lost > 0 || !changes.is_empty() {
+        let mut warning =
+            Diagnostic::warning("no checkpoint in this run yet: starting over").at(&run.path);
+        if lost > 0 {
+            let steps = format::count(lost, "finished step");
+            warning = warning.caused_by(format!("it ended before its first one; {steps} lost"));
+        }
+        for change in &changes {
+            warning = warning.caused_by(change);
+        }
+        warnings.push(warning);
+    }
+    GoingOn {
+        from: None,
+        // A run that begins anew has no other config than its own.
+        changes: Vec::new(),
+        warnings,
+    }
+}
+
+/// What has changed is an error, except where it was allowed: then it is said, and kept.
+fn accept(
+    run: &RunDir,
+    opening: &Opening,
+    changes: Vec<Change>,
+) -> Result<(Vec<Change>, Vec<Diagnostic>)> {
+    let allowed = |key: &str| opening.allow_changed.iter().any(|k| k == key);
+    let mut warnings = Vec::new();
+    let contents = match Inputs::read(&run.path)? {
+        Some(inputs) => inputs.differences(opening.inputs, &changes),
+        None => {
+            warnings.push(
+                Diagnostic::warning("this run does not say which data and model it began with")
+                    .at(run.path.join(crate::inputs::INPUTS_FILE))
+                    .hint("it goes on as if they were the same; only you can know"),
+            );
+            Vec::new()
+        }
+    };
+    let mut refused: Vec<String> = changes
+        .iter()
+        .filter(|change| !allowed(&change.key))
+        .map(Change::to_string)
+        .collect();
+    let mut told: Vec<String> = changes.iter().map(Change::to_string).collect();
+    for difference in contents {
+        let text = format!("`{}`: {}", difference.key, difference.text);
+        if !(difference.may_be_allowed() && allowed(difference.key)) {
+            refused.push(text.clone());
+        }
+        told.push(text);
+    }
+    if !refused.is_empty() {
+        let error = Diagnostic::error("this run began with another config, data or model")
+            .at(run.path.join(CONFIG_FILE));
+        let error = refused.into_iter().fold(error, Diagnostic::caused_by);
+        return Err(error.hint(
+            "resume with what it began with (`RUN/config.toml`), choose another `--out` for a \
+             new run, or accept a change with `--allow-changed KEY` where the key allows it",
+        ));
+    }
+    if !told.is_empty() {
+        let warning =
+            Diagnostic::warning("this run goes on with changes").at(run.path.join(CHANGES_FILE));
+        warnings.push(told.into_iter().fold(warning, Diagnostic::caused_by));
+    }
+    Ok((changes, warnings))
+}
+
+/// The newest checkpoint whose every file is what was written, and a warning for each newer one.
+/// Those get another name: they must not be taken for the newest again, or count as kept.
+fn newest_whole(run: &RunDir, steps: &[u64]) -> Result<(State, Vec<Diagnostic>)> {
+    let mut damaged = Vec::new();
+    for step in steps.iter().rev() {
+        let dir = run.checkpoint(*step);
+        match examine(&dir, *step)? {
+            Examined::Damaged(problems) => damaged.push((dir, problems)),
+            Examined::Whole(state) => {
+                let mut warnings = Vec::new();
+                for (dir, problems) in damaged {
+                    let aside = dir.with_extension("damaged");
+                    if aside.exists() {
+                        fs::remove_dir_all(&aside).map_err(|e| cannot("remove", &aside, e))?;
+                    }
+                    fs::rename(&dir, &aside).map_err(|e| cannot("rename", &dir, e))?;
+                    let warning =
+                        Diagnostic::warning("checkpoint is damaged and not used").at(&dir);
+                    let warning = problems.into_iter().fold(warning, Diagnostic::caused_by);
+                    warnings.push(warning.hint(format!(
+                        "going on from `{}`; the damaged one is now `{}`",
+                        run.checkpoint(*step).display(),
+                        aside.display()
+                    )));
+                }
+                return Ok((state, warnings));
+            }
+        }
+    }
+    let error = Diagnostic::error("no checkpoint of this run is whole").at(&run.path);
+    let error = damaged.iter().fold(error, |error, (dir, problems)| {
+        error.caused_by(format!("`{}`: {}", dir.display(), problems.join(", ")))
+    });
+    Err(error.hint(
+        "copy one back from a backup, or pass `--force` to throw this run away and begin anew",
+    ))
+}
+
+/// A line of `RUN/changes.jsonl`.
+#[derive(Serialize)]
+struct Recorded<'a> {
+    /// The steps that were finished when the change came.
+    after_step: u64,
+    #[serde(flatten)]
+    change: &'a Change,
+}
+
+/// Adds to `RUN/changes.jsonl`. Being killed between this and the new `config.toml` brings us here
+/// again: what is recorded already is not recorded twice.
+pub(super) fn record(run: &RunDir, after_step: u64, changes: &[Change]) -> Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let path = run.path.join(CHANGES_FILE);
+    let mut text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(cannot("read", &path, e)),
+    };
+    for change in changes {
+        let line = Recorded { after_step, change };
+        let line = serde_json::to_string(&line).expect("plain values") + "\n";
+        if !text.contains(&line) {
+            text += &line;
+        }
+    }
+    write_atomic(&path, text.as_bytes())
+}
+
+/// A folder without `config.toml`: empty, something else, or a run that lost it.
+pub(super) fn without_config(run: &RunDir) -> Result<()> {
+    let path = &run.path;
+    if !run.steps()?.is_empty() || path.join(METRICS_FILE).exists() {
+        return Err(Diagnostic::error(format!("`{CONFIG_FILE}` of this run is missing"))
+            .at(path.join(CONFIG_FILE))
+            .caused_by("without it nobody can know whether the checkpoints fit the config")
+            .hint(
+                "copy it back, choose another `--out`, or pass `--force` to throw this run away",
+            ));
+    }
+    let entries = fs::read_dir(path).map_err(|e| cannot("read", path, e))?;
+    for entry in entries {
+        let name = entry.map_err(|e| cannot("read", path, e))?.file_name();
+        let name = name.to_string_lossy();
+        // What being killed while the folder was made leaves behind.
+        if !name.ends_with(".partial")
+            && name != crate::inputs::INPUTS_FILE
+            && name != "checkpoints"
+        {
+            return Err(
+                Diagnostic::error("output exists already and is no run directory")
+                    .at(path)
+                    .hint("choose another `--out`"),
+            );
+        }
+    }
+    Ok(())
+}
