@@ -95,6 +95,7 @@ impl Golden {
                 .iter()
                 .map(|g: &[i64; 3]| g.map(|n| n as usize))
                 .collect(),
+            segments: Vec::new(),
         }
     }
 

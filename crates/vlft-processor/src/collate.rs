@@ -1,4 +1,4 @@
-//! Several samples as one right-padded batch. B rows, T tokens (the longest row), P patches.
+//! Several samples as one batch, right-padded or packed. B rows, T tokens (the longest row), P patches.
 
 use std::ops::Range;
 
@@ -60,6 +60,38 @@ pub fn collate(samples: &[Sample], pad_token_id: u32) -> Batch {
     batch
 }
 
+/// The samples end to end in one row, without any padding. Their positions start anew; that no token
+/// sees another sample is up to the attention, see [`Batch::samples`].
+pub fn pack(samples: &[Sample]) -> Batch {
+    let length = samples.iter().map(Sample::len).sum();
+    let mut batch = Batch {
+        rows: 1,
+        length,
+        samples: Vec::with_capacity(samples.len()),
+        input_ids: Vec::with_capacity(length),
+        labels: Vec::with_capacity(length),
+        attention_mask: vec![1; length],
+        position_ids: Vec::with_capacity(3 * length),
+        pixel_values: Vec::with_capacity(patch_values(samples)),
+        grid_thw: Vec::new(),
+    };
+    for sample in samples {
+        let start = batch.input_ids.len();
+        batch.samples.push(start..start + sample.len());
+        batch.input_ids.extend_from_slice(&sample.input_ids);
+        batch.labels.extend_from_slice(&sample.labels);
+        for image in &sample.images {
+            batch.pixel_values.extend_from_slice(&image.pixel_values);
+            batch.grid_thw.push(image.grid_thw);
+        }
+    }
+    for axis in 0..3 {
+        let positions = samples.iter().flat_map(|sample| &sample.position_ids[axis]);
+        batch.position_ids.extend(positions);
+    }
+    batch
+}
+
 fn patch_values(samples: &[Sample]) -> usize {
     samples
         .iter()
@@ -95,5 +127,15 @@ mod tests {
         assert_eq!(batch.position_ids, [1, 0, 1, 1, 2, 0, 2, 2, 3, 0, 3, 3]);
         assert_eq!(batch.pixel_values, [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(batch.grid_thw, [[1, 1, 1], [1, 1, 3]]);
+
+        let packed = pack(&[sample(&[5], 1.0), sample(&[6, 7], 3.0)]);
+        assert_eq!((packed.rows, packed.length), (1, 3));
+        assert_eq!(packed.samples, [0..1, 1..3]);
+        assert_eq!(packed.input_ids, [5, 6, 7]);
+        assert_eq!(packed.labels, [5, 6, 7]);
+        assert_eq!(packed.attention_mask, [1, 1, 1]);
+        assert_eq!(packed.position_ids, [1, 1, 1, 2, 2, 2, 3, 3, 3]);
+        assert_eq!(packed.pixel_values, batch.pixel_values);
+        assert_eq!(packed.grid_thw, batch.grid_thw);
     }
 }

@@ -1,7 +1,9 @@
 //! Samples as the model takes them: one forward and backward pass worth of data.
 
+use std::ops::Range;
+
 use vlft_model::{Inputs, Targets};
-use vlft_processor::collate::{Batch, collate};
+use vlft_processor::collate::{Batch, collate, pack};
 use vlft_processor::sample::{IGNORED, Sample};
 
 /// One forward and backward pass worth of data.
@@ -21,6 +23,20 @@ impl MicroBatch {
             targets: targets(&batch, weights),
             inputs: inputs(batch),
             tokens,
+        }
+    }
+
+    /// All samples end to end in one row, each attending to itself only.
+    pub(crate) fn packed(samples: &[Sample], weights: &[f32]) -> Self {
+        let batch = pack(samples);
+        let segments = batch.samples.iter().map(Range::len).collect();
+        Self {
+            tokens: batch.length,
+            targets: targets(&batch, weights),
+            inputs: Inputs {
+                segments,
+                ..inputs(batch)
+            },
         }
     }
 
@@ -57,5 +73,6 @@ fn inputs(batch: Batch) -> Inputs {
         position_ids: batch.position_ids,
         pixel_values: batch.pixel_values,
         grid_thw: batch.grid_thw,
+        segments: Vec::new(),
     }
 }

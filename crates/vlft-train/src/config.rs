@@ -85,6 +85,12 @@ pub struct DataConfig {
     pub max_tokens: Option<usize>,
     pub too_long: TooLong,
     pub shuffle: bool,
+    /// Several samples end to end in one row.
+    pub packing: bool,
+    /// Tokens of a packed row. None: `max_tokens`.
+    pub pack_tokens: Option<usize>,
+    /// Micro-batches of samples of similar lengths.
+    pub group_by_length: bool,
     /// Threads that make samples ahead; 0: none, samples are made when they are needed.
     pub workers: usize,
     /// Micro-batches that may wait beside the one in work.
@@ -102,9 +108,17 @@ impl DataConfig {
             max_tokens: None,
             too_long: TooLong::Error,
             shuffle: true,
+            packing: false,
+            pack_tokens: None,
+            group_by_length: false,
             workers: 2,
             prefetch: 4,
         }
+    }
+
+    /// What a packed row holds at most.
+    pub fn row_tokens(&self) -> Option<usize> {
+        self.pack_tokens.or(self.max_tokens)
     }
 }
 
@@ -249,10 +263,56 @@ impl Config {
                 .found(max.to_string());
             reader.section("data").problem("max_pixels", wrong);
         }
+        self.check_packing(reader);
         if self.lora.targets.is_empty() && !self.lora.vision {
             let wrong = Diagnostic::error("nothing would be trained: `lora.targets` is empty")
                 .hint("name at least one target, or set `lora.vision = true`");
             reader.section("lora").problem("targets", wrong);
+        }
+    }
+}
+
+impl Config {
+    /// What packing needs, and what does not go with it.
+    fn check_packing(&self, reader: &mut Reader) {
+        let data = &self.data;
+        let mut wrong = |key, problem| reader.section("data").problem(key, problem);
+        if data.group_by_length && data.packing {
+            let problem = Diagnostic::error("packed rows have no padding to save")
+                .hint("leave out `data.group_by_length`");
+            wrong("group_by_length", problem);
+        } else if data.group_by_length && self.train.micro_batch == 1 {
+            let problem = Diagnostic::error(
+                "`data.group_by_length` with one sample in a micro-batch",
+            )
+            .hint("raise `train.micro_batch`, or leave it out: there is no padding to save");
+            wrong("group_by_length", problem);
+        }
+        if !data.packing {
+            return;
+        }
+        match (data.row_tokens(), data.max_tokens) {
+            (None, _) => wrong(
+                "packing",
+                Diagnostic::error("`data.packing` does not say how long a row may be")
+                    .hint("set `data.pack_tokens`, such as 4096, or `data.max_tokens`"),
+            ),
+            (Some(row), Some(max)) if row < max => wrong(
+                "pack_tokens",
+                Diagnostic::error("`data.pack_tokens` is below `data.max_tokens`")
+                    .expected(format!("at least {max}"))
+                    .found(row.to_string()),
+            ),
+            _ => {}
+        }
+        // Every epoch is packed anew, and all of them are counted before the first step.
+        const MOST_EPOCHS: u64 = 10_000;
+        if self.train.epochs > MOST_EPOCHS && self.train.max_steps.is_none() {
+            let problem = Diagnostic::error("too many epochs to plan the packed rows of")
+                .expected(format!("at most {MOST_EPOCHS}"))
+                .found(self.train.epochs.to_string())
+                .hint("set `train.max_steps`");
+            reader.section("train").problem("epochs", problem);
         }
     }
 }
@@ -344,6 +404,17 @@ impl DataConfig {
                 "shuffle",
                 d.shuffle,
                 "the order is a function of (seed, epoch)",
+            ),
+            packing: s.boolean("packing", d.packing, "several samples in one row"),
+            pack_tokens: s.optional_size(
+                "pack_tokens",
+                1..=ANY,
+                "of one packed row; absent: max_tokens",
+            ),
+            group_by_length: s.boolean(
+                "group_by_length",
+                d.group_by_length,
+                "micro-batches of similar lengths: less padding",
             ),
             workers: s.size(
                 "workers",

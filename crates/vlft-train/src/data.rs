@@ -9,12 +9,14 @@ use vlft_processor::processor::Processor;
 
 use crate::config::Config;
 use crate::loading::Workers;
+use crate::order::Order;
 use crate::samples::{Dropped, Limit, Samples};
 
 /// The records of a run.
 pub(crate) struct Data {
     pub(crate) train: Arc<Samples>,
     pub(crate) val: Option<Arc<Samples>>,
+    pub(crate) order: Order,
     pub(crate) workers: Workers,
     /// Too long, and left out because the config says so.
     pub(crate) dropped: Vec<Dropped>,
@@ -28,25 +30,38 @@ pub(crate) fn open(
     processor: &Arc<Processor>,
     model: &ModelConfig,
 ) -> Result<Data> {
-    let limit = Limit {
-        max_tokens: config.data.max_tokens,
-        too_long: config.data.too_long,
+    let data = &config.data;
+    let open = |path: &Path, key, max_tokens| {
+        let limit = Limit {
+            max_tokens,
+            key,
+            too_long: data.too_long,
+        };
+        Samples::open(path, processor, model, limit)
     };
-    let open = |path: &Path| Samples::open(path, processor, model, limit);
-    let (mut train, mut dropped) = open(&config.data.train)?;
-    let val = match &config.data.val {
+    const MAX_TOKENS: &str = "data.max_tokens";
+    let (key, longest) = match (data.packing, data.max_tokens) {
+        (true, None) => ("data.pack_tokens", data.pack_tokens),
+        (_, max_tokens) => (MAX_TOKENS, max_tokens),
+    };
+    let (mut train, mut dropped) = open(&data.train, key, longest)?;
+    let val = match &data.val {
         None => None,
         Some(path) => {
-            let (val, more) = open(path)?;
+            let (val, more) = open(path, MAX_TOKENS, data.max_tokens)?;
             dropped.extend(more);
             Some(Arc::new(val))
         }
     };
     let warnings = weights(config, &mut train)?;
+    if data.packing {
+        train.pack();
+    }
     Ok(Data {
+        order: Order::new(train.lengths().to_vec(), data, &config.train),
         train: Arc::new(train),
         val,
-        workers: Workers::new(config.data.workers, config.data.prefetch)?,
+        workers: Workers::new(data.workers, data.prefetch)?,
         dropped,
         warnings,
     })

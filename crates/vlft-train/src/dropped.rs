@@ -18,6 +18,6 @@ pub(crate) fn list(run: &RunDir, dropped: &[Dropped]) -> Result<Option<Diagnosti
     write_atomic(&path, lines.collect::<String>().as_bytes())?;
     let count = format::count(dropped.len() as u64, "record");
     let warning =
-        Diagnostic::warning(format!("{count} left out: longer than `data.max_tokens`")).at(&path);
+        Diagnostic::warning(format!("{count} left out: too long, see `data.too_long`")).at(&path);
     Ok(Some(warning))
 }

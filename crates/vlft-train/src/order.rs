@@ -1,81 +1,204 @@
 //! Which samples a step sees: one endless stream, epoch after epoch, each epoch a permutation that
 //! depends on (seed, epoch) alone. Nothing has to be saved to resume, only the step.
+//!
+//! With packing, and with batches of similar lengths, an epoch's permutation is cut into groups; that
+//! too is a function of (seed, epoch) and the lengths of the samples.
+
+mod group;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::config::TrainConfig;
+use crate::config::{DataConfig, TrainConfig};
 
-/// The stream of sample indices. `at` is a pure function; the last epoch's permutation is kept
-/// because neighbours are asked for together.
+/// The stream of samples. What is asked for is a pure function of the position; the last epoch is
+/// kept because neighbours are asked for together.
 #[derive(Clone, Debug)]
 pub struct Order {
-    n_samples: u64,
+    /// Tokens of each sample.
+    lengths: Vec<usize>,
     seed: u64,
     shuffle: bool,
-    epoch: Option<(u64, Vec<u64>)>,
+    grouping: Grouping,
+    /// The last epoch asked for, and its groups.
+    epoch: Option<(u64, Vec<Vec<usize>>)>,
+    /// Where each epoch begins, counted in groups, as far as it was needed. Only with packing, where
+    /// epochs differ.
+    starts: Vec<u64>,
+}
+
+/// What one element of the stream is.
+#[derive(Clone, Copy, Debug)]
+enum Grouping {
+    /// One sample; micro-batches are cut from the stream.
+    None,
+    /// The samples of one packed row of at most so many tokens; micro-batches are cut from the
+    /// stream of rows.
+    Packed { row_tokens: usize },
+    /// A whole micro-batch of samples of similar lengths.
+    ByLength { micro_batch: usize },
 }
 
 impl Order {
-    /// `n_samples` must not be 0. Without `shuffle` every epoch is in the order of the file.
-    pub fn new(n_samples: usize, seed: u64, shuffle: bool) -> Self {
+    /// As the config says. `lengths`: the tokens of each sample, of at least one. Without `shuffle`
+    /// every epoch is in the order of the file.
+    pub fn new(lengths: Vec<usize>, data: &DataConfig, train: &TrainConfig) -> Self {
         assert!(
-            n_samples > 0,
+            !lengths.is_empty(),
             "an empty data set is refused before training"
         );
+        let grouping = if data.packing {
+            let row_tokens = data
+                .row_tokens()
+                .expect("asked for when the config is read");
+            Grouping::Packed { row_tokens }
+        } else if data.group_by_length {
+            Grouping::ByLength {
+                micro_batch: train.micro_batch,
+            }
+        } else {
+            Grouping::None
+        };
         Self {
-            n_samples: n_samples as u64,
-            seed,
-            shuffle,
+            lengths,
+            seed: train.seed,
+            shuffle: data.shuffle,
+            grouping,
             epoch: None,
+            starts: vec![0],
         }
     }
 
-    /// The sample at `position` of the stream, 0-based.
-    pub fn at(&mut self, position: u64) -> usize {
-        let (epoch, within) = (position / self.n_samples, position % self.n_samples);
-        if !self.shuffle {
-            return within as usize;
-        }
-        if self.epoch.as_ref().is_none_or(|(kept, _)| *kept != epoch) {
-            self.epoch = Some((epoch, permutation(self.n_samples, self.seed, epoch)));
-        }
-        let (_, order) = self.epoch.as_ref().expect("set just above");
-        order[within as usize] as usize
-    }
-
-    /// The micro-batches of step `step0` (0-based): `accumulate` of them with `micro_batch` samples
-    /// each, taken from the stream one after the other, across an epoch's border if need be. With
-    /// `epochs` the very last step ends where the data ends; with `max_steps` every step is full.
+    /// The micro-batches of step `step0` (0-based), each a list of samples: `accumulate` of them with
+    /// `micro_batch` samples (or packed rows) each, taken from the stream one after the other, across
+    /// an epoch's border if need be. With `epochs` the very last step ends where the data ends; with
+    /// `max_steps` every step is full.
     pub fn step(&mut self, config: &TrainConfig, step0: u64) -> Vec<Vec<usize>> {
-        let (size, per_step) = (config.micro_batch as u64, samples_per_step(config));
+        let per_step = self.groups_per_step(config);
         let start = step0.saturating_mul(per_step);
         let end = match config.max_steps {
             Some(_) => start.saturating_add(per_step),
             None => start
                 .saturating_add(per_step)
-                .min(self.n_samples.saturating_mul(config.epochs)),
+                .min(self.start_of(config.epochs)),
         };
-        let positions: Vec<u64> = (start..end).collect();
-        positions
-            .chunks(size as usize)
-            .map(|chunk| chunk.iter().map(|position| self.at(*position)).collect())
+        self.micro_batches(config, start, end)
+    }
+
+    /// The micro-batches of the first epoch alone: what the data looks like to the model.
+    pub fn first_epoch(&mut self, config: &TrainConfig) -> Vec<Vec<usize>> {
+        let end = self.start_of(1);
+        self.micro_batches(config, 0, end)
+    }
+
+    /// How many rows there are in the first epoch with packing, how many micro-batches with similar
+    /// lengths, else how many samples.
+    pub fn groups_in_first_epoch(&mut self) -> u64 {
+        self.start_of(1)
+    }
+
+    /// How many optimizer steps the run has.
+    pub fn total_steps(&mut self, config: &TrainConfig) -> u64 {
+        match config.max_steps {
+            Some(steps) => steps,
+            None => self
+                .start_of(config.epochs)
+                .div_ceil(self.groups_per_step(config)),
+        }
+    }
+
+    fn micro_batches(&mut self, config: &TrainConfig, start: u64, end: u64) -> Vec<Vec<usize>> {
+        let size = self.groups_per_micro_batch(config);
+        (start..end)
+            .step_by(size)
+            .map(|first| {
+                let groups = first..end.min(first.saturating_add(size as u64));
+                groups.flat_map(|position| self.at(position)).collect()
+            })
             .collect()
     }
-}
 
-/// How many optimizer steps the run has.
-pub fn total_steps(config: &TrainConfig, n_samples: usize) -> u64 {
-    match config.max_steps {
-        Some(steps) => steps,
-        None => (n_samples as u64)
-            .saturating_mul(config.epochs)
-            .div_ceil(samples_per_step(config)),
+    /// The group at `position` of the stream, 0-based.
+    fn at(&mut self, position: u64) -> Vec<usize> {
+        let (epoch, within) = self.find(position);
+        if let (Grouping::None, false) = (self.grouping, self.shuffle) {
+            return vec![within as usize];
+        }
+        if self.epoch.as_ref().is_none_or(|(kept, _)| *kept != epoch) {
+            self.epoch = Some((epoch, self.groups(epoch)));
+        }
+        let (_, groups) = self.epoch.as_ref().expect("set just above");
+        groups[within as usize].clone()
     }
-}
 
-fn samples_per_step(config: &TrainConfig) -> u64 {
-    config.micro_batch as u64 * config.accumulate as u64
+    /// The epoch that `position` lies in, and where in it.
+    fn find(&mut self, position: u64) -> (u64, u64) {
+        if let Some(groups) = self.groups_per_epoch() {
+            return (position / groups, position % groups);
+        }
+        while self.starts.last().is_some_and(|start| *start <= position) {
+            self.count_an_epoch();
+        }
+        let epoch = self.starts.partition_point(|start| *start <= position) - 1;
+        (epoch as u64, position - self.starts[epoch])
+    }
+
+    /// How many groups come before `epoch`.
+    fn start_of(&mut self, epoch: u64) -> u64 {
+        if let Some(groups) = self.groups_per_epoch() {
+            return groups.saturating_mul(epoch);
+        }
+        while (self.starts.len() as u64) <= epoch {
+            self.count_an_epoch();
+        }
+        self.starts[epoch as usize]
+    }
+
+    /// None where it differs from epoch to epoch.
+    fn groups_per_epoch(&self) -> Option<u64> {
+        let samples = self.lengths.len() as u64;
+        match self.grouping {
+            Grouping::None => Some(samples),
+            Grouping::Packed { .. } => None,
+            Grouping::ByLength { micro_batch } => Some(samples.div_ceil(micro_batch as u64)),
+        }
+    }
+
+    fn count_an_epoch(&mut self) {
+        let epoch = self.starts.len() as u64 - 1;
+        let groups = self.groups(epoch).len() as u64;
+        self.starts.push(self.starts[epoch as usize] + groups);
+    }
+
+    /// All groups of an epoch, in their order.
+    fn groups(&self, epoch: u64) -> Vec<Vec<usize>> {
+        let n = self.lengths.len() as u64;
+        let order: Vec<usize> = match self.shuffle {
+            true => permutation(n, self.seed, epoch),
+            false => (0..n).collect(),
+        }
+        .into_iter()
+        .map(|index| index as usize)
+        .collect();
+        match self.grouping {
+            Grouping::None => order.into_iter().map(|index| vec![index]).collect(),
+            Grouping::Packed { row_tokens } => group::pack(&order, &self.lengths, row_tokens),
+            Grouping::ByLength { micro_batch } => {
+                group::by_length(&order, &self.lengths, micro_batch)
+            }
+        }
+    }
+
+    fn groups_per_micro_batch(&self, config: &TrainConfig) -> usize {
+        match self.grouping {
+            Grouping::None | Grouping::Packed { .. } => config.micro_batch,
+            Grouping::ByLength { .. } => 1,
+        }
+    }
+
+    fn groups_per_step(&self, config: &TrainConfig) -> u64 {
+        self.groups_per_micro_batch(config) as u64 * config.accumulate as u64
+    }
 }
 
 /// Fisher-Yates from the end. It is spelled out, with the generator's key set by hand, because it
@@ -108,100 +231,4 @@ fn below(random: &mut ChaCha8Rng, bound: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(micro_batch: usize, accumulate: usize, epochs: u64) -> TrainConfig {
-        TrainConfig {
-            micro_batch,
-            accumulate,
-            epochs,
-            ..TrainConfig::default()
-        }
-    }
-
-    /// If this test fails, resumed runs of older versions see other samples: do not touch it.
-    #[test]
-    fn the_order_is_the_same_for_ever() {
-        let mut order = Order::new(10, 42, true);
-        let epochs: Vec<Vec<usize>> = (0..3)
-            .map(|epoch| (0..10).map(|i| order.at(epoch * 10 + i)).collect())
-            .collect();
-        assert_eq!(
-            epochs,
-            [
-                [5, 8, 9, 3, 4, 1, 6, 7, 0, 2],
-                [2, 3, 5, 6, 1, 4, 9, 8, 7, 0],
-                [1, 6, 8, 7, 9, 5, 3, 4, 0, 2]
-            ]
-        );
-        let other_seed = Order::new(10, 43, true).at(0);
-        assert_ne!(other_seed, epochs[0][0]);
-    }
-
-    #[test]
-    fn every_epoch_sees_every_sample_once_and_any_position_may_be_asked_for() {
-        let mut order = Order::new(97, 7, true);
-        let stream: Vec<usize> = (0..97 * 3).map(|p| order.at(p)).collect();
-        for epoch in stream.chunks(97) {
-            let mut seen = epoch.to_vec();
-            seen.sort();
-            assert_eq!(seen, (0..97).collect::<Vec<_>>());
-        }
-        assert_ne!(stream[..97], stream[97..194]);
-        for position in [200, 3, 100, 0, 290] {
-            assert_eq!(
-                Order::new(97, 7, true).at(position),
-                stream[position as usize]
-            );
-            assert_eq!(order.at(position), stream[position as usize]);
-        }
-    }
-
-    /// The first place of a shuffled list of 4 should hold each sample about a quarter of the time.
-    #[test]
-    fn the_shuffle_is_fair() {
-        let mut counts = [[0u32; 4]; 4];
-        for seed in 0..4000 {
-            let mut order = Order::new(4, seed, true);
-            for (place, count) in counts.iter_mut().enumerate() {
-                count[order.at(place as u64)] += 1;
-            }
-        }
-        for count in counts.iter().flatten() {
-            assert!((900..1100).contains(count), "{counts:?}");
-        }
-    }
-
-    #[test]
-    fn micro_batches_cross_the_epoch_and_only_the_last_step_is_short() {
-        let config = config(2, 2, 2);
-        let mut order = Order::new(7, 0, false);
-        let steps: Vec<_> = (0..total_steps(&config, 7))
-            .map(|s| order.step(&config, s))
-            .collect();
-        assert_eq!(
-            steps,
-            [
-                vec![vec![0, 1], vec![2, 3]],
-                vec![vec![4, 5], vec![6, 0]],
-                vec![vec![1, 2], vec![3, 4]],
-                vec![vec![5, 6]],
-            ]
-        );
-        let odd = self::config(2, 2, 1);
-        assert_eq!(Order::new(7, 0, false).step(&odd, 1), [vec![4, 5], vec![6]]);
-    }
-
-    #[test]
-    fn with_max_steps_every_step_is_full() {
-        let config = TrainConfig {
-            max_steps: Some(3),
-            ..config(2, 1, 1)
-        };
-        assert_eq!(total_steps(&config, 3), 3);
-        let mut order = Order::new(3, 0, false);
-        assert_eq!(order.step(&config, 1), [vec![2, 0]]);
-        assert_eq!(order.step(&config, 2), [vec![1, 2]]);
-    }
-}
+mod tests;

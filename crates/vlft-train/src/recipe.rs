@@ -19,13 +19,13 @@ use crate::config::{Config, check_changeable};
 use crate::device::Device;
 use crate::dump::{Numbers, SampleLoss};
 use crate::eval::{Evaluation, evaluate};
-use crate::header::Header;
+use crate::header::{Arrangement, Header};
 use crate::inputs::Inputs;
 use crate::loading::{Stream, Workers};
 use crate::lock::Lock;
 use crate::log::{EvalLine, Journal, Line, Pace, ProgressLine, StepLine};
 use crate::optim::clip;
-use crate::order::{Order, total_steps};
+use crate::order::Order;
 use crate::run_dir::{Opening, RunDir};
 use crate::samples::Samples;
 use crate::schedule::learning_rate;
@@ -88,7 +88,9 @@ pub fn train(
     let processor = Arc::new(Processor::from_dir(&config.model.path, &limits)?);
     let data = data::open(config, &processor, &model_config)?;
 
-    let total_steps = total_steps(&config.train, data.train.len());
+    let mut order = data.order;
+    let total_steps = order.total_steps(&config.train);
+    let arrangement = Arrangement::new(&config.data, &config.train, &mut order, &data.train);
     let opening = Opening {
         config,
         inputs: &Inputs::of(config, &checkpoint, processor.contract())?,
@@ -116,6 +118,8 @@ pub fn train(
         model,
         layout,
         samples: data.train,
+        order,
+        arrangement,
         val: data.val,
         workers: data.workers,
         total_steps,
@@ -137,6 +141,8 @@ struct Trainer<'a> {
     model: Qwen3Vl,
     layout: Layout,
     samples: Arc<Samples>,
+    order: Order,
+    arrangement: Arrangement,
     val: Option<Arc<Samples>>,
     workers: Workers,
     total_steps: u64,
@@ -195,7 +201,7 @@ impl Trainer<'_> {
         stop: &AtomicBool,
     ) -> Result<(), Stop> {
         let config = self.config;
-        let mut order = Order::new(self.samples.len(), config.train.seed, config.data.shuffle);
+        let mut order = self.order.clone();
         let mut pace = Pace::new(self.total_steps);
         let mut ahead = order.clone();
         let micro_batches =
@@ -260,6 +266,7 @@ impl Trainer<'_> {
             grad_norm,
             lr,
             tokens: outcome.tokens,
+            padding_tokens: outcome.padding_tokens,
             supervised_tokens: outcome.supervised_tokens,
             seconds: start.elapsed().as_secs_f64(),
             data_seconds: outcome.waited.as_secs_f64(),
@@ -429,6 +436,7 @@ impl Trainer<'_> {
             trained_parameters: trained,
             parameters: frozen + trained,
             samples: self.samples.len() as u64,
+            arrangement: self.arrangement,
             eval_samples: self.val.as_ref().map_or(0, |val| val.len() as u64),
             steps: self.total_steps,
             first_step: step + 1,

@@ -19,7 +19,10 @@ use crate::loading::Failed;
 pub struct Samples {
     path: PathBuf,
     records: Vec<Numbered>,
+    /// Tokens of each record.
+    lengths: Vec<usize>,
     processor: Arc<Processor>,
+    packing: bool,
 }
 
 /// A record left out because of its length, when the config says so.
@@ -36,12 +39,15 @@ pub struct Dropped {
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
     pub max_tokens: Option<usize>,
+    /// The key of the config that says so.
+    pub key: &'static str,
     pub too_long: TooLong,
 }
 
 impl Limit {
     pub const NONE: Self = Self {
         max_tokens: None,
+        key: "data.max_tokens",
         too_long: TooLong::Error,
     };
 }
@@ -58,7 +64,9 @@ impl Samples {
         let mut samples = Self {
             path: path.to_path_buf(),
             records: jsonl::load_for_training(path)?,
+            lengths: Vec::new(),
             processor: processor.clone(),
+            packing: false,
         };
         let checked: Vec<Result<usize>> = (0..samples.len())
             .into_par_iter()
@@ -68,17 +76,17 @@ impl Samples {
                 Ok(sample.len())
             })
             .collect();
-        let (mut lengths, mut problems) = (Vec::new(), Vec::new());
+        let mut problems = Vec::new();
         for outcome in checked {
             match outcome {
-                Ok(length) => lengths.push(length),
+                Ok(length) => samples.lengths.push(length),
                 Err(problem) => problems.push(problem),
             }
         }
         if let Some(problems) = Diagnostic::all(problems) {
             return Err(problems);
         }
-        let dropped = samples.apply(limit, &lengths)?;
+        let dropped = samples.apply(limit)?;
         if samples.records.is_empty() {
             return Err(Diagnostic::error("no records to train or evaluate on").at(path));
         }
@@ -102,6 +110,16 @@ impl Samples {
         &self.records[index]
     }
 
+    /// Tokens of each sample.
+    pub fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    /// From now on the samples of a batch lie end to end in one row, without padding.
+    pub fn pack(&mut self) {
+        self.packing = true;
+    }
+
     pub fn id(&self, index: usize) -> &str {
         &self.records[index].record.id
     }
@@ -116,7 +134,7 @@ impl Samples {
         })
     }
 
-    /// Several records as one right-padded batch.
+    /// Several records as one batch.
     pub fn batch(&self, indices: &[usize]) -> Result<MicroBatch> {
         let (batch, failed) = self.load(indices);
         match Diagnostic::all(failed.into_iter().map(|failed| failed.error)) {
@@ -142,7 +160,10 @@ impl Samples {
             }
         }
         let pad = self.processor.pad_token_id();
-        let batch = (!samples.is_empty()).then(|| MicroBatch::padded(&samples, &weights, pad));
+        let batch = (!samples.is_empty()).then(|| match self.packing {
+            true => MicroBatch::packed(&samples, &weights),
+            false => MicroBatch::padded(&samples, &weights, pad),
+        });
         (batch, failed)
     }
 
@@ -154,8 +175,7 @@ impl Samples {
     /// Leaves out the records of weight 0 and returns how many there were.
     pub(crate) fn leave_out_weightless(&mut self) -> Result<u64> {
         let before = self.records.len();
-        self.records
-            .retain(|numbered| numbered.record.weight() > 0.0);
+        self.retain(|numbered, _| numbered.record.weight() > 0.0);
         if self.records.is_empty() {
             return Err(Diagnostic::error("every record has the weight 0").at(&self.path));
         }
@@ -195,14 +215,14 @@ impl Samples {
     }
 
     /// Leaves out or refuses what is longer than the limit.
-    fn apply(&mut self, limit: Limit, lengths: &[usize]) -> Result<Vec<Dropped>> {
+    fn apply(&mut self, limit: Limit) -> Result<Vec<Dropped>> {
         let Some(max_tokens) = limit.max_tokens else {
             return Ok(Vec::new());
         };
         let too_long: Vec<Dropped> = self
             .records
             .iter()
-            .zip(lengths)
+            .zip(&self.lengths)
             .filter(|(_, tokens)| **tokens > max_tokens)
             .map(|(Numbered { line, record }, tokens)| Dropped {
                 file: jsonl::shown(&self.path),
@@ -213,23 +233,33 @@ impl Samples {
             })
             .collect();
         if limit.too_long == TooLong::Error {
-            let errors =
-                too_long.iter().map(|dropped| {
-                    Diagnostic::error("record is too long")
+            let errors = too_long.iter().map(|dropped| {
+                Diagnostic::error("record is too long")
                     .at_line(&self.path, dropped.line)
                     .detail(format!("record `{}`", dropped.id))
-                    .expected(format!("at most {} tokens", format::grouped(max_tokens as u64)))
+                    .expected(format!(
+                        "at most {} tokens",
+                        format::grouped(max_tokens as u64)
+                    ))
                     .found(format::grouped(dropped.tokens as u64))
-                    .hint(
-                        "raise `data.max_tokens`, lower `data.max_pixels`, or leave such records \
-                         out with `data.too_long = \"drop\"`; nothing is ever cut",
-                    )
-                });
+                    .hint(format!(
+                        "raise `{}`, lower `data.max_pixels`, or leave such records out with \
+                         `data.too_long = \"drop\"`; nothing is ever cut",
+                        limit.key
+                    ))
+            });
             return Diagnostic::all(errors).map_or(Ok(Vec::new()), Err);
         }
-        let mut lengths = lengths.iter();
-        self.records
-            .retain(|_| lengths.next().is_some_and(|tokens| *tokens <= max_tokens));
+        self.retain(|_, tokens| tokens <= max_tokens);
         Ok(too_long)
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Numbered, usize) -> bool) {
+        let lengths = std::mem::take(&mut self.lengths);
+        let records = std::mem::take(&mut self.records);
+        let kept = records.into_iter().zip(lengths);
+        (self.records, self.lengths) = kept
+            .filter(|(record, tokens)| keep(record, *tokens))
+            .unzip();
     }
 }

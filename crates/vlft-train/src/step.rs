@@ -13,6 +13,7 @@ pub(crate) struct StepOutcome {
     pub(crate) loss: f64,
     pub(crate) gradients: AdapterGradients,
     pub(crate) tokens: u64,
+    pub(crate) padding_tokens: u64,
     pub(crate) supervised_tokens: u64,
     /// Spent waiting for data.
     pub(crate) waited: Duration,
@@ -33,7 +34,7 @@ pub(crate) fn accumulate(
 ) -> Result<StepOutcome> {
     let mut gradients = AdapterGradients::new(adapters.pairs().len());
     let (mut loss, mut weight, mut tokens, mut supervised_tokens) = (0.0, 0.0, 0, 0);
-    let mut waited = Duration::ZERO;
+    let (mut padding_tokens, mut waited) = (0, Duration::ZERO);
     for loaded in micro_batches.take(count) {
         waited += loaded.waited;
         let batch = loaded.whole()?;
@@ -53,6 +54,7 @@ pub(crate) fn accumulate(
         loss += targets.weighted_sum(&nll) * scale;
         weight += targets.weight() * scale;
         tokens += batch.tokens as u64;
+        padding_tokens += batch.padding() as u64;
         supervised_tokens += nll.len() as u64;
     }
     // Not 0: records of weight 0 are left out, and every record has a supervised token.
@@ -61,6 +63,7 @@ pub(crate) fn accumulate(
         loss: loss * mean,
         gradients: gradients.scaled(mean),
         tokens,
+        padding_tokens,
         supervised_tokens,
         waited,
     })

@@ -42,7 +42,8 @@ pub struct Qwen3Vl {
     layer_adapters: Vec<Range<usize>>,
 }
 
-/// A right-padded batch as plain numbers.
+/// A batch as plain numbers: right-padded rows of one sample each, or several samples end to end in
+/// one row.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
     pub rows: usize,
@@ -55,6 +56,24 @@ pub struct Inputs {
     pub pixel_values: Vec<f32>,
     /// Frames, rows and columns of patches of each image.
     pub grid_thw: Vec<[usize; 3]>,
+    /// Lengths of the samples that lie end to end in the one row; empty: each row is one sample.
+    /// Tokens see their own sample only.
+    pub segments: Vec<usize>,
+}
+
+impl Inputs {
+    /// Lengths of what attention stays within; their sum is N.
+    fn attention_segments(&self) -> Vec<usize> {
+        if self.segments.is_empty() {
+            return vec![self.tokens; self.rows];
+        }
+        assert_eq!(
+            self.segments.iter().sum::<usize>(),
+            self.rows * self.tokens,
+            "segments cover the row"
+        );
+        self.segments.clone()
+    }
 }
 
 /// Which hidden states predict a supervised token, and which token. A token at position t is
@@ -265,6 +284,7 @@ impl Qwen3Vl {
             position_ids,
             *rows,
             *tokens,
+            inputs.attention_segments(),
             &self.device,
         )
     }

@@ -49,7 +49,8 @@ pub(super) struct RmsNorm {
 /// What every layer needs besides its input.
 pub(super) struct TextContext {
     rotary: RotaryTables,
-    /// Rows are padded on the right, so causality alone keeps padding out of real tokens.
+    /// A token sees those before it in its sample. Rows are padded on the right, so causality alone
+    /// keeps padding out of real tokens.
     pattern: Pattern,
 }
 
@@ -59,13 +60,14 @@ impl TextContext {
         position_ids: &[i32],
         rows: usize,
         tokens: usize,
+        segments: Vec<usize>,
         device: &Device,
     ) -> Self {
         Self {
             rotary: RotaryTables::text(config, position_ids, rows, tokens, device),
             pattern: Pattern {
                 head_dim: config.head_dim,
-                segments: vec![tokens; rows],
+                segments,
                 causal: true,
             },
         }

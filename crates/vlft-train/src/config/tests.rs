@@ -54,6 +54,8 @@ rslora = false
 train = "t.jsonl"
 too_long = "error"
 shuffle = true
+packing = false
+group_by_length = false
 workers = 2
 prefetch = 4
 [train]
@@ -103,6 +105,9 @@ max_pixels = 1_310_720
 max_tokens = 4096
 too_long = "drop"
 shuffle = false
+packing = true
+pack_tokens = 8192
+group_by_length = false
 workers = 0
 prefetch = 0
 [train]
@@ -151,6 +156,9 @@ keep = 1
             max_tokens: Some(4096),
             too_long: TooLong::Drop,
             shuffle: false,
+            packing: true,
+            pack_tokens: Some(8192),
+            group_by_length: false,
             workers: 0,
             prefetch: 0,
         },
@@ -336,6 +344,34 @@ fn what_this_version_cannot_do_is_refused() {
         "`model.base = \"nf4\"` (QLoRA) is not possible in this version yet"
     );
     assert_eq!(refused.further().len(), 2);
+}
+
+#[test]
+fn packing_and_length_groups_must_make_sense() {
+    let packing = "data.packing=true";
+    assert!(load(SMALLEST, &[packing, "data.max_tokens=9"]).is_ok());
+    assert!(load(SMALLEST, &[packing, "data.pack_tokens=9"]).is_ok());
+    assert_eq!(
+        problems(SMALLEST, &[packing]),
+        "--set data.packing=true: `data.packing` does not say how long a row may be | set `data.pack_tokens`, such as 4096, or `data.max_tokens`"
+    );
+    assert_eq!(
+        problems(
+            SMALLEST,
+            &[packing, "data.max_tokens=9", "data.pack_tokens=8"]
+        ),
+        "--set data.pack_tokens=8: `data.pack_tokens` is below `data.max_tokens` | expected at least 9, found 8"
+    );
+    let grouping = "data.group_by_length=true";
+    assert!(load(SMALLEST, &[grouping, "train.micro_batch=2"]).is_ok());
+    assert_eq!(
+        problems(SMALLEST, &[grouping]),
+        "--set data.group_by_length=true: `data.group_by_length` with one sample in a micro-batch | raise `train.micro_batch`, or leave it out: there is no padding to save"
+    );
+    assert_eq!(
+        problems(SMALLEST, &[grouping, packing, "data.pack_tokens=8"]),
+        "--set data.group_by_length=true: packed rows have no padding to save | leave out `data.group_by_length`"
+    );
 }
 
 #[test]

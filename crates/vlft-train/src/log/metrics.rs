@@ -32,6 +32,9 @@ pub struct StepLine {
     pub grad_norm: f64,
     pub lr: f64,
     pub tokens: u64,
+    /// Computed beside them, to make the rows of a micro-batch equally long.
+    #[serde(default)]
+    pub padding_tokens: u64,
     pub supervised_tokens: u64,
     pub seconds: f64,
     /// Of them, spent waiting for data.
@@ -234,6 +237,7 @@ mod tests {
             grad_norm: 0.1,
             lr: 1e-4,
             tokens: 100,
+            padding_tokens: 7,
             supervised_tokens: 10,
             seconds: 0.5,
             data_seconds: 0.125,
@@ -271,7 +275,7 @@ mod tests {
         assert_eq!(
             String::from_utf8(bytes_of(&step(2))).unwrap(),
             "{\"type\":\"step\",\"step\":2,\"loss\":0.5,\"grad_norm\":0.1,\"lr\":0.0001,\"tokens\":100,\
-             \"supervised_tokens\":10,\"seconds\":0.5,\"data_seconds\":0.125,\"samples\":[\"doc \\\"2\\\"\"]}\n"
+             \"padding_tokens\":7,\"supervised_tokens\":10,\"seconds\":0.5,\"data_seconds\":0.125,\"samples\":[\"doc \\\"2\\\"\"]}\n"
         );
     }
 

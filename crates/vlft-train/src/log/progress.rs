@@ -213,6 +213,7 @@ mod tests {
             grad_norm: 1.0,
             lr: 1.0,
             tokens: 100,
+            padding_tokens: 0,
             supervised_tokens: 1,
             seconds,
             data_seconds: if step > 40 { seconds / 8.0 } else { 0.0 },

@@ -14,6 +14,7 @@ fn run(dir: &Path, n: u64) {
             grad_norm: 0.5 + 0.4 * noise + 3.0 * (-(step as f64) / 20.0).exp(),
             lr: 1e-4 * (step as f64 / 20.0).min(1.0) * (1.0 - step as f64 / (n as f64 + 1.0)),
             tokens: 4000,
+            padding_tokens: 0,
             supervised_tokens: 300,
             seconds: 1.0 + 0.2 * noise,
             data_seconds: 0.0,

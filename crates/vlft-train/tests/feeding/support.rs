@@ -56,14 +56,16 @@ pub(crate) struct Trained {
     pub(crate) steps: Vec<StepLine>,
     pub(crate) adapter: Vec<u8>,
     pub(crate) warnings: Vec<String>,
+    pub(crate) header: String,
 }
 
 pub(crate) fn train(config: &Config, run: &Path) -> Result<Trained> {
     let mut warnings = Vec::new();
-    let mut observe = |event: recipe::Event| {
-        if let recipe::Event::Warning(warning) = event {
-            warnings.push(warning.message().to_owned());
-        }
+    let mut header = String::new();
+    let mut observe = |event: recipe::Event| match event {
+        recipe::Event::Warning(warning) => warnings.push(warning.message().to_owned()),
+        recipe::Event::Started(started) => header = started.to_string(),
+        _ => {}
     };
     let stop = AtomicBool::new(false);
     recipe::train(config, run, recipe::Options::default(), &mut observe, &stop)?;
@@ -71,6 +73,7 @@ pub(crate) fn train(config: &Config, run: &Path) -> Result<Trained> {
         steps: steps(run),
         adapter: fs::read(run.join("adapter/adapter_model.safetensors")).unwrap(),
         warnings,
+        header,
     })
 }
 
