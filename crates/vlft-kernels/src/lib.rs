@@ -11,8 +11,11 @@
 pub mod activation;
 pub mod attention;
 pub mod cross_entropy;
+pub mod dropout;
 pub mod linear;
+pub mod nf4;
 pub mod norm;
+pub mod random;
 pub mod reduce;
 pub mod rotary;
 

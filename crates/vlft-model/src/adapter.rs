@@ -13,7 +13,7 @@ use vlft_base::output::write_atomic;
 use vlft_base::{Diagnostic, Result};
 
 use crate::checkpoint::{Checkpoint, Storage, shape_text};
-use crate::lora::{Adapters, Layout, Module, Pair};
+use crate::lora::{Adapted, Adapters, Layout, LoraSpec, Module, Pair};
 use crate::qwen3_vl::Config;
 
 /// PEFT puts this before the module's own path.
@@ -22,9 +22,8 @@ const PREFIX: &str = "base_model.model.";
 /// The options of `adapter_config.json` that change the arithmetic.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterConfig {
-    pub rank: usize,
-    pub alpha: f64,
-    pub rslora: bool,
+    /// Rank, alpha, rsLoRA and their patterns; which modules there are, only the tensors say.
+    pub spec: LoraSpec,
     pub base_model_name_or_path: Option<String>,
 }
 
@@ -83,8 +82,6 @@ pub fn read_adapter_config(dir: &Path) -> Result<AdapterConfig> {
     };
     let unsupported = [
         "modules_to_save",
-        "rank_pattern",
-        "alpha_pattern",
         "layer_replication",
         "alora_invocation_tokens",
         "trainable_token_indices",
@@ -104,13 +101,24 @@ pub fn read_adapter_config(dir: &Path) -> Result<AdapterConfig> {
     }
     let rank = json.get("r").and_then(Value::as_u64).filter(|r| *r > 0);
     let alpha = json.get("lora_alpha").and_then(Value::as_f64);
+    let rank_pattern = pattern(&json, "rank_pattern", |v| {
+        v.as_u64().filter(|r| *r > 0).map(|r| r as usize)
+    });
+    let alpha_pattern = pattern(&json, "alpha_pattern", Value::as_f64);
     Ok(AdapterConfig {
-        rank: rank.ok_or_else(|| wrong("r", "a positive whole number"))? as usize,
-        alpha: alpha.ok_or_else(|| wrong("lora_alpha", "a number"))?,
-        rslora: json
-            .get("use_rslora")
-            .and_then(Value::as_bool)
-            .unwrap_or(false),
+        spec: LoraSpec {
+            rank: rank.ok_or_else(|| wrong("r", "a positive whole number"))? as usize,
+            alpha: alpha.ok_or_else(|| wrong("lora_alpha", "a number"))?,
+            rslora: json
+                .get("use_rslora")
+                .and_then(Value::as_bool)
+                .unwrap_or(false),
+            rank_pattern: rank_pattern
+                .ok_or_else(|| wrong("rank_pattern", "names with positive whole numbers"))?,
+            alpha_pattern: alpha_pattern
+                .ok_or_else(|| wrong("alpha_pattern", "names with numbers"))?,
+            ..LoraSpec::default()
+        },
         base_model_name_or_path: json
             .get("base_model_name_or_path")
             .and_then(Value::as_str)
@@ -118,31 +126,37 @@ pub fn read_adapter_config(dir: &Path) -> Result<AdapterConfig> {
     })
 }
 
+/// A table of module names with a value each; absent is empty, anything else is None.
+fn pattern<T>(
+    json: &Value,
+    key: &str,
+    value: impl Fn(&Value) -> Option<T>,
+) -> Option<Vec<(String, T)>> {
+    match json.get(key) {
+        None | Some(Value::Null) => Some(Vec::new()),
+        Some(Value::Object(entries)) => entries
+            .iter()
+            .map(|(name, v)| Some((name.clone(), value(v)?)))
+            .collect(),
+        Some(_) => None,
+    }
+}
+
 /// Reads an adapter for a model of this config. The modules are those whose tensors are there;
 /// every tensor must belong to a module of the model, and every module must be whole.
 pub fn read_adapter(dir: &Path, config: &Config, device: &Device) -> Result<(Layout, Adapters)> {
-    let AdapterConfig {
-        rank,
-        alpha,
-        rslora,
-        ..
-    } = read_adapter_config(dir)?;
+    let AdapterConfig { spec, .. } = read_adapter_config(dir)?;
     let path = dir.join("adapter_model.safetensors");
     let file = Checkpoint::open_file(&path)?;
     let known = config.linear_modules();
     check_names(&path, &file, &known)?;
 
-    let part = |module: &Module, part: &str| format!("{PREFIX}{}.lora_{part}.weight", module.name);
+    let part = |name: &str, part: &str| format!("{PREFIX}{name}.lora_{part}.weight");
     let modules: Vec<Module> = known
         .into_iter()
-        .filter(|module| file.shape(&part(module, "A")).is_some())
+        .filter(|module| file.shape(&part(&module.name, "A")).is_some())
         .collect();
-    let layout = Layout {
-        rank,
-        alpha,
-        rslora,
-        modules,
-    };
+    let layout = Layout::of_modules(config, &spec, modules).map_err(|e| e.at(dir))?;
     let pairs = layout.modules.iter().map(|module| {
         let load = |name: String, shape: [usize; 2]| {
             match file.shape(&name) {
@@ -158,11 +172,11 @@ pub fn read_adapter(dir: &Path, config: &Config, device: &Device) -> Result<(Lay
             file.tensor(&name, shape, Storage::F32, device)
         };
         Ok(Pair {
-            a: load(part(module, "A"), [rank, module.in_features])?,
-            b: load(part(module, "B"), [module.out_features, rank])?,
+            a: load(part(&module.name, "A"), [module.rank, module.in_features])?,
+            b: load(part(&module.name, "B"), [module.out_features, module.rank])?,
         })
     });
-    let adapters = Adapters::from_pairs(pairs.collect::<Result<_>>()?, layout.scale());
+    let adapters = Adapters::from_pairs(&layout, pairs.collect::<Result<_>>()?);
     Ok((layout, adapters))
 }
 
@@ -213,7 +227,7 @@ pub fn write_adapter(
     write_atomic(&dir.join("adapter_model.safetensors"), &bytes)?;
 
     let config = json!({
-        "alpha_pattern": {},
+        "alpha_pattern": others(layout, |m| (m.alpha != layout.alpha).then(|| whole_if_possible(m.alpha))),
         "auto_mapping": null,
         "base_model_name_or_path": base_model_name_or_path,
         "bias": "none",
@@ -227,7 +241,7 @@ pub fn write_adapter(
         "modules_to_save": null,
         "peft_type": "LORA",
         "r": layout.rank,
-        "rank_pattern": {},
+        "rank_pattern": others(layout, |m| (m.rank != layout.rank).then(|| json!(m.rank))),
         "revision": null,
         "target_modules": target_modules(layout),
         "task_type": "CAUSAL_LM",
@@ -277,44 +291,19 @@ impl View for F32Tensor {
     }
 }
 
-/// PEFT's `target_modules`: the short names while they hit the language model only, as they do
-/// there; with vision blocks a regular expression over full paths, because the short name `proj`
-/// would also hit the patch embedding's convolution.
-fn target_modules(layout: &Layout) -> Value {
-    let text = names_below(layout, "model.language_model.layers.");
-    let vision = names_below(layout, "model.visual.blocks.");
-    if vision.is_empty() {
-        let short = text
-            .iter()
-            .map(|name| name.rsplit('.').next().unwrap_or(name));
-        return json!(short.collect::<Vec<_>>());
-    }
-    let pattern = |blocks: &str, names: &[&str]| {
-        format!("{blocks}\\d+.({})", names.join("|")).replace('.', "\\.")
-    };
-    let mut patterns = Vec::new();
-    if !text.is_empty() {
-        patterns.push(pattern("model.language_model.layers.", &text));
-    }
-    patterns.push(pattern("model.visual.blocks.", &vision));
-    json!(patterns.join("|"))
+/// Modules with another value than the whole, by their full paths.
+fn others(layout: &Layout, value: impl Fn(&Adapted) -> Option<Value>) -> Value {
+    let entries = layout.modules.iter();
+    let entries = entries.filter_map(|m| Some((m.name.clone(), value(m)?)));
+    Value::Object(entries.collect())
 }
 
-/// The distinct `self_attn.q_proj` of all `PREFIX<number>.self_attn.q_proj`, in model order.
-fn names_below<'a>(layout: &'a Layout, prefix: &str) -> Vec<&'a str> {
-    let mut names = Vec::new();
-    for module in &layout.modules {
-        let inside = module
-            .name
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.split_once('.'));
-        if let Some((_, name)) = inside
-            && !names.contains(&name)
-        {
-            names.push(name);
-        }
+/// PEFT's `target_modules`: short names where they say it exactly, else every path for itself.
+fn target_modules(layout: &Layout) -> Value {
+    match &layout.short_names {
+        Some(names) => json!(names),
+        None => json!(layout.modules.iter().map(|m| &m.name).collect::<Vec<_>>()),
     }
-    names
 }
 
 /// 32.0 -> 32: PEFT's own files have an integer there.

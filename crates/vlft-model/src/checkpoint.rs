@@ -1,7 +1,7 @@
 //! Reading safetensors checkpoints: one file or shards with an index, mapped, tensor by tensor.
 //! Peak host memory is one tensor; names and shapes are checked before any of them is loaded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,12 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use vlft_base::digest::Hasher;
 use vlft_base::{Diagnostic, Result, did_you_mean, format};
+use vlft_kernels::nf4::Nf4Matrix;
 
 use crate::mmap;
+use crate::quantized::QuantState;
 
-/// What the frozen weights are held as.
+/// The type dense tensors are held in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storage {
     /// As the file has them (f16 becomes f32).
@@ -31,6 +33,8 @@ pub struct Checkpoint {
     dir: PathBuf,
     files: Vec<(PathBuf, Mmap)>,
     tensors: BTreeMap<String, Entry>,
+    /// Matrices that are quantised already.
+    quantized: HashMap<String, QuantState>,
 }
 
 struct Entry {
@@ -134,11 +138,14 @@ impl Checkpoint {
             }
             files.push((path.clone(), map));
         }
-        Ok(Self {
+        let mut checkpoint = Self {
             dir: dir.to_path_buf(),
             files,
             tensors,
-        })
+            quantized: HashMap::new(),
+        };
+        checkpoint.quantized = QuantState::read_all(&checkpoint)?;
+        Ok(checkpoint)
     }
 
     /// Names in sorted order.
@@ -146,8 +153,52 @@ impl Checkpoint {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// The shape of a tensor; of a quantised matrix the one it stands for.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|entry| entry.shape.as_slice())
+        match self.quantized.get(name) {
+            Some(state) => Some(&state.shape),
+            None => self.tensors.get(name).map(|entry| entry.shape.as_slice()),
+        }
+    }
+
+    /// Whether the checkpoint was quantised by somebody else already.
+    pub fn is_quantized(&self) -> bool {
+        !self.quantized.is_empty()
+    }
+
+    /// Whether every quantised matrix has quantised scales.
+    pub fn is_double_quantized(&self) -> bool {
+        self.is_quantized() && self.quantized.values().all(QuantState::is_double)
+    }
+
+    /// The matrix as it is packed in the file; None if it is not quantised.
+    pub(crate) fn nf4(&self, name: &str, device: &Device) -> Result<Option<Nf4Matrix>> {
+        let state = self.quantized.get(name);
+        state
+            .map(|state| state.load(self, name, device))
+            .transpose()
+    }
+
+    pub(crate) fn file_of(&self, name: &str) -> &Path {
+        match self.tensors.get(name) {
+            Some(entry) => &self.files[entry.file].0,
+            None => &self.dir,
+        }
+    }
+
+    pub(crate) fn dtype_and_count(&self, name: &str) -> Option<(Dtype, usize)> {
+        let entry = self.tensors.get(name)?;
+        Some((entry.dtype, entry.shape.iter().product()))
+    }
+
+    /// Adds the files' names and whole contents to a hash.
+    pub(crate) fn hash_content(&self, hasher: &mut Hasher) {
+        for (path, map) in &self.files {
+            let name = path.file_name().unwrap_or_default();
+            hasher.add(name.as_encoded_bytes());
+            hasher.add((map.len() as u64).to_le_bytes());
+            hasher.add(&map[..]);
+        }
     }
 
     /// SHA-256 over every tensor's name, type, shape, and the ends of its data. It reads a page or
@@ -171,15 +222,16 @@ impl Checkpoint {
         let mut wrong = Vec::new();
         for (name, shape) in expected {
             match self.tensors.get(name) {
+                _ if self.quantized.get(name).is_some_and(|q| q.shape == *shape) => {}
                 None => {
                     let near = did_you_mean(name, self.names())
                         .map(|near| format!(", but there is `{near}`"))
                         .unwrap_or_default();
                     wrong.push(format!("`{name}` is missing{near}"));
                 }
-                Some(entry) if entry.shape != *shape => wrong.push(format!(
+                Some(_) if self.shape(name) != Some(shape) => wrong.push(format!(
                     "`{name}` has shape {}, expected {}",
-                    shape_text(&entry.shape),
+                    shape_text(self.shape(name).unwrap_or_default()),
                     shape_text(shape)
                 )),
                 Some(entry) if float_dtype(entry.dtype).is_none() => {
@@ -261,6 +313,10 @@ impl Checkpoint {
                 "tensor `{name}` is not floating-point"
             ))),
         }
+    }
+
+    pub(crate) fn bytes_of(&self, name: &str) -> Result<&[u8]> {
+        Ok(self.bytes(name)?.1)
     }
 
     fn bytes(&self, name: &str) -> Result<(&Entry, &[u8])> {

@@ -3,9 +3,12 @@
 
 mod adapter;
 mod checkpoint;
+mod frozen;
+mod layout;
 mod linear;
 pub mod lora;
 mod mmap;
+mod quantized;
 pub mod qwen3_vl;
 mod random;
 
@@ -13,6 +16,7 @@ pub use adapter::{
     AdapterConfig, read_adapter, read_adapter_config, tensors_to_bytes, write_adapter,
 };
 pub use checkpoint::{Checkpoint, Storage};
-pub use lora::{AdapterGradients, Adapters, Layout};
-pub use qwen3_vl::{Config, Inputs, Qwen3Vl, Stage, Targets};
+pub use frozen::{Frozen, Part, Quantization};
+pub use lora::{AdapterGradients, Adapters, Layout, LoraSpec, LoraTargets};
+pub use qwen3_vl::{Compute, Config, Inputs, Neftune, Qwen3Vl, Stage, Targets};
 pub use random::write_random_weights;

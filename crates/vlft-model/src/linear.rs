@@ -1,43 +1,56 @@
 //! One linear layer for everything: frozen weight, optional bias, optional LoRA.
 //!
-//! LoRA and QLoRA are this one code path: what differs is how [`Weight`] is held, and it becomes a
-//! matrix of the compute type only for the product.
+//! LoRA and QLoRA are this one code path: what differs is how [`Weight`] is held. Arithmetic is in
+//! the type of the activations that come in.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 use vlft_kernels::linear::linear;
+use vlft_kernels::nf4::Nf4Matrix;
 
 use crate::lora::Adapters;
 
-/// A frozen matrix `[out, in]`, held as the base says and multiplied in f32.
-///
-/// A 4-bit base becomes one more variant here.
+/// A frozen matrix `[out, in]`, held as the base says.
 #[derive(Clone)]
 pub(crate) enum Weight {
     Dense(Tensor<2>),
+    Nf4(Nf4Matrix),
 }
 
 impl Weight {
-    /// The matrix in the compute type; a cast is one pass over it, small beside the product.
-    pub(crate) fn matrix(&self) -> Tensor<2> {
+    /// `x W^T`, in the type of `x`: `[N, in]` -> `[N, out]`.
+    pub(crate) fn product(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
-            Weight::Dense(matrix) => compute_type(matrix.clone()),
+            Weight::Dense(matrix) => {
+                let weight = as_type(matrix.clone(), x.dtype());
+                x.matmul(weight.transpose())
+            }
+            Weight::Nf4(matrix) => matrix.linear(x),
         }
     }
 
-    /// Rows of the matrix, as an embedding looks them up: `[n, in]`.
-    pub(crate) fn rows(&self, rows: Tensor<1, burn::tensor::Int>) -> Tensor<2> {
+    /// The dense matrix in f32, as the loss wants it.
+    pub(crate) fn matrix(&self) -> Tensor<2> {
         match self {
-            Weight::Dense(matrix) => compute_type(matrix.clone().select(0, rows)),
+            Weight::Dense(matrix) => as_type(matrix.clone(), DType::F32),
+            Weight::Nf4(matrix) => matrix.matrix(),
+        }
+    }
+
+    /// Rows of the matrix, as an embedding looks them up: `[n, in]` in f32.
+    pub(crate) fn rows(&self, rows: Tensor<1, Int>) -> Tensor<2> {
+        match self {
+            Weight::Dense(matrix) => as_type(matrix.clone().select(0, rows), DType::F32),
+            Weight::Nf4(matrix) => matrix.rows(rows),
         }
     }
 }
 
-/// Frozen values may be stored in 16 bits; arithmetic on the CPU is f32.
-pub(crate) fn compute_type<const R: usize>(tensor: Tensor<R>) -> Tensor<R> {
-    if tensor.dtype() == DType::F32 {
+/// A cast where there is one to do; one pass, small beside a product.
+pub(crate) fn as_type<const R: usize>(tensor: Tensor<R>, dtype: DType) -> Tensor<R> {
+    if tensor.dtype() == dtype {
         tensor
     } else {
-        tensor.cast(DType::F32)
+        tensor.cast(dtype)
     }
 }
 
@@ -54,8 +67,16 @@ impl Linear {
     /// `x`: `[N, in]` -> `[N, out]`. The frozen weight is a constant to autodiff; the adapter never
     /// becomes a dense `W + s B A`.
     pub(crate) fn forward(&self, x: Tensor<2>, adapters: &Adapters) -> Tensor<2> {
-        let Weight::Dense(weight) = &self.weight;
-        let y = linear(x.clone(), weight.clone(), self.bias.clone());
+        let y = match &self.weight {
+            Weight::Dense(weight) => linear(x.clone(), weight.clone(), self.bias.clone()),
+            Weight::Nf4(matrix) => {
+                let y = matrix.linear(x.clone());
+                match &self.bias {
+                    Some(bias) => y + as_type(bias.clone(), x.dtype()).unsqueeze(),
+                    None => y,
+                }
+            }
+        };
         match self.adapter {
             Some(index) => adapters.add_delta(index, y, x),
             None => y,

@@ -1,4 +1,4 @@
-//! LoRA: which modules are adapted, and the flat list of adapter matrices that training owns.
+//! LoRA's matrices: the flat list that training owns, and its gradients.
 //!
 //! The frozen model never holds trainable tensors. It gets [`Adapters`] with each call, so the
 //! trainer can pass them tracked by autodiff, untracked, or only some of them tracked.
@@ -9,114 +9,13 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use rand::distr::{Distribution, Uniform};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use vlft_base::{Diagnostic, Result, did_you_mean, one_of};
+use vlft_kernels::dropout::dropout;
 use vlft_kernels::linear::add_low_rank;
+use vlft_kernels::random::Key;
 use vlft_kernels::reduce::sum_of_squares;
 
-use crate::qwen3_vl::Config;
-
-/// Linear layers of a language-model block that can be adapted, by their Hugging Face names.
-pub const TEXT_TARGETS: [&str; 7] = [
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "o_proj",
-    "gate_proj",
-    "up_proj",
-    "down_proj",
-];
-
-/// One adapted module: its path in the model, and its sizes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Module {
-    /// `model.language_model.layers.0.self_attn.q_proj`
-    pub name: String,
-    pub in_features: usize,
-    pub out_features: usize,
-}
-
-/// Which modules an adapter covers, and its rank and scale.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Layout {
-    pub rank: usize,
-    pub alpha: f64,
-    pub rslora: bool,
-    /// In model order: vision blocks, then language layers, each in the order of its forward.
-    pub modules: Vec<Module>,
-}
-
-impl Layout {
-    /// Expands target names over the model. `vision` adds every linear layer of the vision blocks.
-    pub fn new(
-        config: &Config,
-        targets: &[String],
-        vision: bool,
-        rank: usize,
-        alpha: f64,
-        rslora: bool,
-    ) -> Result<Self> {
-        for target in targets {
-            if !TEXT_TARGETS.contains(&target.as_str()) {
-                let error = Diagnostic::error(format!("unknown LoRA target `{target}`"))
-                    .expected(one_of(TEXT_TARGETS));
-                return Err(match did_you_mean(target, TEXT_TARGETS) {
-                    Some(near) => error.hint(format!("did you mean `{near}`?")),
-                    None => error.hint("`lora.vision = true` adapts the vision blocks"),
-                });
-            }
-        }
-        let modules: Vec<Module> = config
-            .linear_modules()
-            .into_iter()
-            .filter(|module| {
-                if module.name.starts_with("model.visual.") {
-                    vision
-                } else {
-                    targets
-                        .iter()
-                        .any(|target| module.name.ends_with(&format!(".{target}")))
-                }
-            })
-            .collect();
-        if modules.is_empty() {
-            return Err(Diagnostic::error("no module would be trained")
-                .detail("`lora.targets`")
-                .hint("name at least one target, or set `lora.vision = true`"));
-        }
-        Ok(Self {
-            rank,
-            alpha,
-            rslora,
-            modules,
-        })
-    }
-
-    /// `alpha / r`, or `alpha / sqrt(r)` with rsLoRA.
-    pub fn scale(&self) -> f64 {
-        let rank = self.rank as f64;
-        if self.rslora {
-            self.alpha / rank.sqrt()
-        } else {
-            self.alpha / rank
-        }
-    }
-
-    /// Where the modules whose names start with `prefix` stand in the list: one run, since the
-    /// list is in model order.
-    pub(crate) fn range(&self, prefix: &str) -> Range<usize> {
-        let inside = |module: &Module| module.name.starts_with(prefix);
-        let start = self.modules.iter().position(inside).unwrap_or(0);
-        start..start + self.modules.iter().filter(|module| inside(module)).count()
-    }
-
-    /// Trainable parameters.
-    pub fn parameters(&self) -> usize {
-        self.modules
-            .iter()
-            .map(|m| self.rank * (m.in_features + m.out_features))
-            .sum()
-    }
-}
+pub use crate::layout::{Adapted, Group, Layout, LoraSpec, LoraTargets, Module, TEXT_TARGETS};
+use crate::linear::as_type;
 
 /// The two matrices of one module, f32: `a` is `[r, in]`, `b` is `[out, r]`.
 #[derive(Clone)]
@@ -125,11 +24,23 @@ pub struct Pair {
     pub b: Tensor<2>,
 }
 
+/// Dropout on the input of A, as PEFT has it: each module has a mask of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    pub probability: f64,
+    pub seed: u64,
+    /// Which forward pass of the run: the counter that makes masks new each time, and the same
+    /// again after a resume.
+    pub pass: u64,
+}
+
 /// All adapter matrices, in the order of the layout's modules.
 #[derive(Clone)]
 pub struct Adapters {
     pairs: Vec<Pair>,
-    scale: f64,
+    /// One for each pair.
+    scales: Vec<f64>,
+    dropout: Option<Dropout>,
 }
 
 impl Adapters {
@@ -137,12 +48,27 @@ impl Adapters {
     pub fn none() -> Self {
         Self {
             pairs: Vec::new(),
-            scale: 0.0,
+            scales: Vec::new(),
+            dropout: None,
         }
     }
 
-    pub fn from_pairs(pairs: Vec<Pair>, scale: f64) -> Self {
-        Self { pairs, scale }
+    /// One pair for each module of the layout.
+    pub fn from_pairs(layout: &Layout, pairs: Vec<Pair>) -> Self {
+        let scale = |module: &Adapted| layout.scale(module.rank, module.alpha);
+        Self {
+            pairs,
+            scales: layout.modules.iter().map(scale).collect(),
+            dropout: None,
+        }
+    }
+
+    /// The same adapters for one forward pass of training.
+    pub fn with_dropout(&self, dropout: Dropout) -> Self {
+        Self {
+            dropout: (dropout.probability > 0.0).then_some(dropout),
+            ..self.clone()
+        }
     }
 
     /// PEFT's start: A uniform in `±1/sqrt(in)` (kaiming with a = sqrt 5), B zero. A function of
@@ -152,14 +78,11 @@ impl Adapters {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(index as u64);
             Pair {
-                a: random_uniform(layout.rank, module.in_features, &mut rng, device),
-                b: Tensor::zeros([module.out_features, layout.rank], device),
+                a: random_uniform(module.rank, module.in_features, &mut rng, device),
+                b: Tensor::zeros([module.out_features, module.rank], device),
             }
         });
-        Self {
-            pairs: pairs.collect(),
-            scale: layout.scale(),
-        }
+        Self::from_pairs(layout, pairs.collect())
     }
 
     pub fn pairs(&self) -> &[Pair] {
@@ -186,10 +109,24 @@ impl Adapters {
         tracked
     }
 
-    /// `y + s (x A^T) B^T` of one module. `x`: `[N, in]`, `y`: `[N, out]`.
+    /// `y + s (x A^T) B^T` of one module, in the type of `x`. `x`: `[N, in]`, `y`: `[N, out]`.
     pub(crate) fn add_delta(&self, index: usize, y: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+        let dtype = x.dtype();
+        // The matrices themselves are f32, whatever is computed in.
         let Pair { a, b } = self.pairs[index].clone();
-        add_low_rank(y, x, a, b, self.scale)
+        let (a, b) = (as_type(a, dtype), as_type(b, dtype));
+        let x = match self.dropout {
+            None => x,
+            Some(Dropout {
+                probability,
+                seed,
+                pass,
+            }) => {
+                let module = index as u32;
+                dropout(x, probability, Key { seed, pass, module })
+            }
+        };
+        add_low_rank(y, x, a, b, self.scales[index])
     }
 }
 

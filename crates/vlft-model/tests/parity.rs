@@ -15,7 +15,7 @@ use burn::tensor::{Device, Tensor};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use vlft_model::{
-    Adapters, Checkpoint, Config, Inputs, Qwen3Vl, Stage, Storage, Targets, read_adapter,
+    Adapters, Checkpoint, Config, Frozen, Inputs, Qwen3Vl, Stage, Targets, read_adapter,
 };
 
 const STAGE_TOLERANCE: f32 = 1e-4;
@@ -96,6 +96,7 @@ impl Golden {
                 .map(|g: &[i64; 3]| g.map(|n| n as usize))
                 .collect(),
             segments: Vec::new(),
+            neftune: None,
         }
     }
 
@@ -151,7 +152,7 @@ fn check(root: &Path, case: &Value) {
         &config,
         &checkpoint,
         layout.as_ref(),
-        Storage::AsStored,
+        Frozen::as_stored(),
         &device,
     )
     .unwrap();

@@ -74,5 +74,6 @@ fn inputs(batch: Batch) -> Inputs {
         pixel_values: batch.pixel_values,
         grid_thw: batch.grid_thw,
         segments: Vec::new(),
+        neftune: None,
     }
 }

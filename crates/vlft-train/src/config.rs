@@ -9,12 +9,14 @@ mod schema;
 mod source;
 mod write;
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use vlft_base::{Diagnostic, Result};
 use vlft_model::lora::TEXT_TARGETS;
+use vlft_model::{LoraSpec, LoraTargets, Part};
 
 pub use changes::{Change, check_changeable};
 use reader::{Bound, Choice, Reader, Section};
@@ -38,6 +40,10 @@ pub struct ModelConfig {
     pub base: Base,
     /// Only with [`Base::Nf4`].
     pub double_quant: bool,
+    /// Only with [`Base::Nf4`]: the parts of the model held in four bits.
+    pub quantize: Vec<Part>,
+    /// Only with [`Base::Nf4`]: a folder for quantised copies.
+    pub nf4_cache: Option<PathBuf>,
     /// None: f32 on the CPU, bf16 on a GPU.
     pub compute: Option<Compute>,
 }
@@ -64,10 +70,18 @@ pub struct LoraConfig {
     pub rank: usize,
     pub alpha: f64,
     pub dropout: f64,
-    /// Linear layers of the language model, by their last name.
-    pub targets: Vec<String>,
+    /// Linear layers of the language model by their last name, or a regular expression over
+    /// whole paths.
+    pub targets: LoraTargets,
     /// Also adapt every linear layer of the vision blocks.
     pub vision: bool,
+    /// Also adapt the mergers between vision blocks and language model.
+    pub merger: bool,
+    /// Other ranks by patterns that match the end of a path.
+    #[serde(serialize_with = "as_table")]
+    pub rank_pattern: Vec<(String, usize)>,
+    #[serde(serialize_with = "as_table")]
+    pub alpha_pattern: Vec<(String, f64)>,
     pub rslora: bool,
     /// An existing PEFT adapter to start from.
     pub init: Option<PathBuf>,
@@ -138,6 +152,12 @@ pub struct TrainConfig {
     pub micro_batch: usize,
     pub accumulate: usize,
     pub learning_rate: f64,
+    /// LoRA+: the learning rate of B over that of A.
+    pub lr_ratio: f64,
+    /// Of adapters in the vision blocks; None: `learning_rate`.
+    pub vision_learning_rate: Option<f64>,
+    /// Of adapters in the mergers; None: `learning_rate`.
+    pub merger_learning_rate: Option<f64>,
     pub schedule: Schedule,
     pub warmup_steps: u64,
     pub weight_decay: f64,
@@ -146,6 +166,8 @@ pub struct TrainConfig {
     /// Global norm; 0 is off.
     pub max_grad_norm: f64,
     pub loss_average: LossAverage,
+    /// Noise on the token embeddings; 0 is off.
+    pub neftune_alpha: f64,
     pub gradient_checkpointing: bool,
     pub seed: u64,
 }
@@ -204,6 +226,8 @@ impl Config {
                 path: model.into(),
                 base,
                 double_quant: true,
+                quantize: vec![Part::LanguageModel],
+                nf4_cache: None,
                 compute: None,
             },
             lora: LoraConfig::default(),
@@ -212,25 +236,6 @@ impl Config {
             eval: EvalConfig::default(),
             output: OutputConfig::default(),
         }
-    }
-
-    /// Refuses what a config may say but this version cannot do yet.
-    pub fn unsupported(&self) -> Result<()> {
-        let mut problems = Vec::new();
-        if self.model.base == Base::Nf4 {
-            problems.push(
-                not_yet("`model.base = \"nf4\"` (QLoRA)")
-                    .hint("`--set model.base=bf16` trains LoRA on 16-bit weights"),
-            );
-        }
-        if let Some(compute) = self.model.compute {
-            let hint = "`--set model.compute=f32`, or leave the key out";
-            problems.extend(compute.check().err().map(|error| error.hint(hint)));
-        }
-        if self.lora.dropout > 0.0 {
-            problems.push(not_yet("`lora.dropout` above 0").hint("`--set lora.dropout=0.0`"));
-        }
-        Diagnostic::all(problems).map_or(Ok(()), Err)
     }
 
     /// Every key there is, with what the schema and the written config say about it.
@@ -264,7 +269,14 @@ impl Config {
             reader.section("data").problem("max_pixels", wrong);
         }
         self.check_packing(reader);
-        if self.lora.targets.is_empty() && !self.lora.vision {
+        if self.model.base == Base::Nf4 && self.model.quantize.is_empty() {
+            let wrong =
+                Diagnostic::error("`model.quantize` is empty: nothing would be in four bits")
+                    .hint("leave the key out, or choose `model.base = \"bf16\"`");
+            reader.section("model").problem("quantize", wrong);
+        }
+        let no_targets = self.lora.targets == LoraTargets::Names(Vec::new());
+        if no_targets && !self.lora.vision && !self.lora.merger {
             let wrong = Diagnostic::error("nothing would be trained: `lora.targets` is empty")
                 .hint("name at least one target, or set `lora.vision = true`");
             reader.section("lora").problem("targets", wrong);
@@ -317,21 +329,6 @@ impl Config {
     }
 }
 
-/// What a config may say, and a later version will do.
-fn not_yet(what: &str) -> Diagnostic {
-    Diagnostic::error(format!("{what} is not possible in this version yet"))
-}
-
-impl Compute {
-    /// Refuses what this version cannot compute in.
-    pub(crate) fn check(self) -> Result<()> {
-        match self {
-            Self::F32 => Ok(()),
-            Self::Bf16 => Err(not_yet("computing in bf16 (it needs a GPU)")),
-        }
-    }
-}
-
 impl ModelConfig {
     fn read(s: &mut Section) -> Self {
         Self {
@@ -341,12 +338,33 @@ impl ModelConfig {
             ),
             base: s.required_choice("base", "frozen weights: QLoRA, LoRA, tests"),
             double_quant: s.boolean("double_quant", true, "only with nf4"),
+            quantize: s
+                .names(
+                    "quantize",
+                    &[Part::LanguageModel.name().to_string()],
+                    &Part::ALL.map(Part::name),
+                    "only with nf4: parts in four bits; the rest is in 16",
+                )
+                .iter()
+                .filter_map(|name| Part::named(name))
+                .collect(),
+            nf4_cache: s.optional_path(
+                "nf4_cache",
+                "only with nf4: folder for quantised copies, to start faster",
+            ),
             compute: s.optional_choice(
                 "compute",
                 "activations; absent: f32 on a CPU, bf16 on a GPU",
             ),
         }
     }
+}
+
+fn as_table<T: Serialize, S: Serializer>(
+    entries: &[(String, T)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(entries.iter().map(|(key, value)| (key, value)))
 }
 
 /// No upper limit.
@@ -358,28 +376,50 @@ impl Default for LoraConfig {
             rank: 16,
             alpha: 32.0,
             dropout: 0.0,
-            targets: TEXT_TARGETS.map(str::to_owned).to_vec(),
+            targets: LoraTargets::Names(TEXT_TARGETS.map(str::to_owned).to_vec()),
             vision: false,
+            merger: false,
+            rank_pattern: Vec::new(),
+            alpha_pattern: Vec::new(),
             rslora: false,
             init: None,
         }
     }
 }
 
+const RANKS: RangeInclusive<u64> = 1..=65_536;
+
 impl LoraConfig {
+    /// What the model crate expands over a model.
+    pub(crate) fn spec(&self) -> LoraSpec {
+        LoraSpec {
+            targets: self.targets.clone(),
+            vision: self.vision,
+            merger: self.merger,
+            rank: self.rank,
+            alpha: self.alpha,
+            rslora: self.rslora,
+            rank_pattern: self.rank_pattern.clone(),
+            alpha_pattern: self.alpha_pattern.clone(),
+        }
+    }
+
     fn read(s: &mut Section) -> Self {
         let d = Self::default();
         Self {
-            rank: s.size("rank", d.rank, 1..=65_536, "r of A [r, in] and B [out, r]"),
+            rank: s.size("rank", d.rank, RANKS, "r of A [r, in] and B [out, r]"),
             alpha: s.number("alpha", d.alpha, Bound::Positive, "scale is alpha / rank"),
             dropout: s.number("dropout", d.dropout, Bound::Fraction, "on the input of A"),
-            targets: s.names(
+            targets: s.names_or_pattern(
                 "targets",
                 &d.targets,
                 &TEXT_TARGETS,
-                "in the language model",
+                "in the language model; or a regular expression over whole paths",
             ),
             vision: s.boolean("vision", d.vision, "also adapt the vision blocks"),
+            merger: s.boolean("merger", d.merger, "also adapt the mergers"),
+            rank_pattern: s.integer_table("rank_pattern", RANKS, "by ends of paths"),
+            alpha_pattern: s.number_table("alpha_pattern", Bound::Positive, "by ends of paths"),
             rslora: s.boolean("rslora", d.rslora, "scale is alpha / sqrt(rank)"),
             init: s.optional_path("init", "a PEFT adapter to start from"),
         }
@@ -440,6 +480,9 @@ impl Default for TrainConfig {
             micro_batch: 1,
             accumulate: 16,
             learning_rate: 1e-4,
+            lr_ratio: 1.0,
+            vision_learning_rate: None,
+            merger_learning_rate: None,
             schedule: Schedule::Cosine,
             warmup_steps: 10,
             weight_decay: 0.0,
@@ -447,6 +490,7 @@ impl Default for TrainConfig {
             eps: 1e-8,
             max_grad_norm: 1.0,
             loss_average: LossAverage::Token,
+            neftune_alpha: 0.0,
             gradient_checkpointing: true,
             seed: 42,
         }
@@ -477,6 +521,22 @@ impl TrainConfig {
                 "micro-batches in one step",
             ),
             learning_rate: s.number("learning_rate", d.learning_rate, Bound::Positive, "peak"),
+            lr_ratio: s.number(
+                "lr_ratio",
+                d.lr_ratio,
+                Bound::Positive,
+                "LoRA+: of B over A",
+            ),
+            vision_learning_rate: s.optional_number(
+                "vision_learning_rate",
+                Bound::Positive,
+                "of the vision blocks; absent: learning_rate",
+            ),
+            merger_learning_rate: s.optional_number(
+                "merger_learning_rate",
+                Bound::Positive,
+                "of the mergers; absent: learning_rate",
+            ),
             schedule: s.choice("schedule", d.schedule, "after the warm-up"),
             warmup_steps: s.count(
                 "warmup_steps",
@@ -499,6 +559,12 @@ impl TrainConfig {
                 "global norm; 0 is off",
             ),
             loss_average: s.choice("loss_average", d.loss_average, "the mean of what"),
+            neftune_alpha: s.number(
+                "neftune_alpha",
+                d.neftune_alpha,
+                Bound::NotNegative,
+                "noise on the token embeddings; 0 is off",
+            ),
             gradient_checkpointing: s.boolean(
                 "gradient_checkpointing",
                 d.gradient_checkpointing,

@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use vlft_base::{Diagnostic, Kind, Result, format};
-use vlft_model::read_adapter_config;
-use vlft_model::{Adapters, Checkpoint, Config as ModelConfig, Qwen3Vl, Storage, read_adapter};
+use vlft_model::{
+    Adapters, Checkpoint, Compute, Config as ModelConfig, Frozen, Quantization, Qwen3Vl,
+    read_adapter, read_adapter_config,
+};
 use vlft_processor::processor::{Options as Limits, Processor};
 
+use crate::base::default_parts;
 use crate::config::DataConfig;
 use crate::device::Device;
 use crate::loading::{Stream, Workers};
@@ -88,7 +91,6 @@ pub enum Event {
 /// from its `preprocess.lock.json`.
 pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Evaluation> {
     let device = options.device.open()?;
-    options.compute.map_or(Ok(()), |compute| compute.check())?;
     let config = ModelConfig::from_dir(&options.model)?;
     let checkpoint = Checkpoint::open(&options.model)?;
     checkpoint.check(&config.tensors())?;
@@ -127,8 +129,13 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Evaluati
     let (samples, _) = Samples::open(&options.data, &processor, &config, Limit::NONE)?;
 
     // Without an adapter the weights are as stored; with one, as it was trained on them.
-    let base = options.base.or(locked.map(|lock| lock.base));
-    let storage = base.map_or(Ok(Storage::AsStored), |base| base.storage())?;
+    let base = options.base.or(locked.as_ref().map(|lock| lock.base));
+    let quantization = Quantization {
+        double_quant: locked.as_ref().is_none_or(|lock| lock.double_quant),
+        parts: locked.map_or_else(default_parts, |lock| lock.quantize),
+        cache: None,
+    };
+    let frozen = base.map_or_else(Frozen::as_stored, |base| base.frozen(quantization));
     let (layout, adapters) = match &options.adapter {
         None => (None, Adapters::none()),
         Some(dir) => {
@@ -136,7 +143,8 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Evaluati
             (Some(layout), adapters)
         }
     };
-    let model = Qwen3Vl::load(&config, &checkpoint, layout.as_ref(), storage, &device)?;
+    let model = Qwen3Vl::load(&config, &checkpoint, layout.as_ref(), frozen, &device)?
+        .computing_in(options.compute.map_or(Compute::F32, Compute::from));
     let of = samples.len() as u64;
     let samples = Arc::new(samples);
     let data = DataConfig::new(&options.data);

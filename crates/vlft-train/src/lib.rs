@@ -16,6 +16,7 @@ pub mod lock;
 pub mod log;
 mod optim;
 pub mod order;
+mod rates;
 pub mod recipe;
 pub mod report;
 mod run_dir;

@@ -7,9 +7,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use vlft_base::output::write_atomic;
 use vlft_base::{Diagnostic, Result};
+use vlft_model::Part;
 use vlft_processor::contract::Contract;
 
-use crate::config::Base;
+use crate::base::default_parts;
+use crate::config::{Base, ModelConfig};
 
 pub const LOCK_FILE: &str = "preprocess.lock.json";
 const VERSION: u32 = 1;
@@ -22,6 +24,9 @@ pub struct Lock {
     pub base: Base,
     /// Only meaningful with `nf4`.
     pub double_quant: bool,
+    /// Only meaningful with `nf4`: the parts that were in four bits.
+    #[serde(default = "default_parts")]
+    pub quantize: Vec<Part>,
     /// Settings for vLLM's `--mm-processor-kwargs`.
     pub mm_processor_kwargs: MmProcessorKwargs,
     pub contract: Contract,
@@ -36,15 +41,17 @@ pub struct MmProcessorKwargs {
 }
 
 impl Lock {
-    pub fn new(base: Base, double_quant: bool, contract: Contract) -> Self {
+    /// `double_quant`: what the model turned out to have.
+    pub fn new(model: &ModelConfig, double_quant: Option<bool>, contract: Contract) -> Self {
         let mm_processor_kwargs = MmProcessorKwargs {
             min_pixels: contract.min_pixels,
             max_pixels: contract.max_pixels,
         };
         Self {
             version: VERSION,
-            base,
-            double_quant,
+            base: model.base,
+            double_quant: double_quant.unwrap_or(model.double_quant),
+            quantize: model.quantize.clone(),
             mm_processor_kwargs,
             contract,
         }

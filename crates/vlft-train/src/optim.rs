@@ -6,6 +6,7 @@ use vlft_model::lora::Pair;
 use vlft_model::{AdapterGradients, Adapters};
 
 use crate::config::TrainConfig;
+use crate::rates::Rates;
 
 /// First and second moment of one matrix.
 #[derive(Clone)]
@@ -49,24 +50,27 @@ impl AdamW {
         &mut self,
         config: &TrainConfig,
         learning_rate: f64,
+        rates: &[Rates],
         adapters: &mut Adapters,
         gradients: &AdapterGradients,
     ) {
         let mut pairs = adapters.pairs().to_vec();
-        for ((pair, state), gradient) in pairs
+        for (((pair, state), gradient), rates) in pairs
             .iter_mut()
             .zip(&mut self.states)
             .zip(gradients.pairs())
+            .zip(rates)
         {
             let Some(gradient) = gradient else { continue };
             state.updates += 1;
-            let update = Update {
+            let update = |rate: f64| Update {
                 config,
-                learning_rate,
+                learning_rate: learning_rate * rate,
                 number: state.updates,
             };
-            pair.a = update.apply(pair.a.clone(), gradient.a.clone(), &mut state.a);
-            pair.b = update.apply(pair.b.clone(), gradient.b.clone(), &mut state.b);
+            let (a, b) = (update(rates.a), update(rates.b));
+            pair.a = a.apply(pair.a.clone(), gradient.a.clone(), &mut state.a);
+            pair.b = b.apply(pair.b.clone(), gradient.b.clone(), &mut state.b);
         }
         adapters.set_pairs(pairs);
     }

@@ -15,7 +15,7 @@ use vlft_model::{Adapters, Checkpoint, Config as ModelConfig, Layout, Qwen3Vl, w
 use vlft_processor::processor::{Options as Limits, Processor};
 
 use crate::checkpoint::{Progress, State};
-use crate::config::{Config, check_changeable};
+use crate::config::{Compute, Config, check_changeable};
 use crate::device::Device;
 use crate::dump::{Numbers, SampleLoss};
 use crate::eval::{Evaluation, evaluate};
@@ -26,6 +26,7 @@ use crate::lock::Lock;
 use crate::log::{EvalLine, Journal, Line, Pace, ProgressLine, StepLine};
 use crate::optim::clip;
 use crate::order::Order;
+use crate::rates::{Rates, rates};
 use crate::run_dir::{Opening, RunDir};
 use crate::samples::Samples;
 use crate::schedule::learning_rate;
@@ -70,7 +71,6 @@ pub fn train(
     observe: Observer,
     stop: &AtomicBool,
 ) -> Result<Summary> {
-    config.unsupported()?;
     check_changeable(&options.allow_changed)?;
     let device = options.device.open()?;
     let model_config = ModelConfig::from_dir(&config.model.path)?;
@@ -105,18 +105,18 @@ pub fn train(
         observe(Event::Warning(warning));
     }
 
-    let storage = config.model.base.storage()?;
-    let model = Qwen3Vl::load(&model_config, &checkpoint, Some(&layout), storage, &device)?;
-    let lock = Lock::new(
-        config.model.base,
-        config.model.double_quant,
-        processor.contract(),
-    );
+    let frozen = config.model.frozen();
+    let compute = config.model.compute.unwrap_or(Compute::F32);
+    let model = Qwen3Vl::load(&model_config, &checkpoint, Some(&layout), frozen, &device)?
+        .computing_in(compute.into());
+    let lock = Lock::new(&config.model, model.double_quant(), processor.contract());
+    let rates = rates(&config.train, &layout);
     let trainer = Trainer {
         config,
         run,
         model,
         layout,
+        rates,
         samples: data.train,
         order,
         arrangement,
@@ -140,6 +140,7 @@ struct Trainer<'a> {
     run: RunDir,
     model: Qwen3Vl,
     layout: Layout,
+    rates: Vec<Rates>,
     samples: Arc<Samples>,
     order: Order,
     arrangement: Arrangement,
@@ -241,11 +242,12 @@ impl Trainer<'_> {
         let start = Instant::now();
         let train = &self.config.train;
         let outcome = accumulate(
-            train,
+            self.config,
             &self.model,
             &progress.adapters,
             stream,
             micro_batches.len(),
+            progress.step * train.accumulate as u64,
         )
         .map_err(Stop::Sample)?;
         let lr = learning_rate(train, progress.step, self.total_steps);
@@ -255,9 +257,9 @@ impl Trainer<'_> {
             return Err(self.not_a_number(progress, micro_batches, [loss, grad_norm, lr]));
         }
         let gradients = clip(outcome.gradients, grad_norm, train.max_grad_norm);
-        progress
-            .optimizer
-            .step(train, lr, &mut progress.adapters, &gradients);
+        let adapters = &mut progress.adapters;
+        let optimizer = &mut progress.optimizer;
+        optimizer.step(train, lr, &self.rates, adapters, &gradients);
         progress.step += 1;
 
         Ok(StepLine {

@@ -2,7 +2,7 @@
 //! `lora.init`.
 
 use vlft_base::{Diagnostic, Result, format};
-use vlft_model::lora::Module;
+use vlft_model::lora::Adapted;
 use vlft_model::{Adapters, Config as ModelConfig, Layout, read_adapter, read_adapter_config};
 
 use crate::config::Config;
@@ -15,14 +15,16 @@ pub(crate) fn adapters(
     warn: &mut dyn FnMut(Diagnostic),
 ) -> Result<(Layout, Adapters)> {
     let lora = &config.lora;
-    let layout = Layout::new(
-        model,
-        &lora.targets,
-        lora.vision,
-        lora.rank,
-        lora.alpha,
-        lora.rslora,
-    )?;
+    let layout = Layout::new(model, &lora.spec())?;
+    let different = layout.differently_scaled();
+    if different > 0 {
+        let count = format::count(different as u64, "module");
+        warn(
+            Diagnostic::warning(format!("{count} with another scale than the rest"))
+                .detail("`lora.rank_pattern`, `lora.alpha_pattern`")
+                .hint("vLLM reads one rank and one alpha; keep alpha / rank the same everywhere"),
+        );
+    }
     check_rank(&layout, warn)?;
     let Some(dir) = &lora.init else {
         let adapters = Adapters::init(&layout, config.train.seed, device);
@@ -57,9 +59,14 @@ pub(crate) fn adapters(
 /// A product of `[out, r]` and `[r, in]` has at most the rank of the smaller side: beyond it nothing
 /// is gained. PEFT allows that, and so do we, aloud. A rank beyond every side is a slip.
 fn check_rank(layout: &Layout, warn: &mut dyn FnMut(Diagnostic)) -> Result<()> {
-    let sides = |module: &Module| [module.in_features, module.out_features];
-    let rank = layout.rank;
+    let sides = |module: &Adapted| [module.in_features, module.out_features];
     let largest = layout.modules.iter().flat_map(sides).max().unwrap_or(0);
+    let rank = layout
+        .modules
+        .iter()
+        .map(|module| module.rank)
+        .max()
+        .unwrap_or(0);
     if rank > largest {
         return Err(
             Diagnostic::error("`lora.rank` is larger than every matrix that it adapts")
@@ -68,7 +75,7 @@ fn check_rank(layout: &Layout, warn: &mut dyn FnMut(Diagnostic)) -> Result<()> {
                 .hint("8 to 64 is usual"),
         );
     }
-    let too_small = |module: &&Module| sides(module).iter().any(|side| *side < rank);
+    let too_small = |module: &&Adapted| sides(module).iter().any(|side| *side < module.rank);
     let few = layout.modules.iter().filter(too_small).count();
     if few > 0 {
         let all = format::count(layout.modules.len() as u64, "module");
@@ -84,7 +91,7 @@ fn check_rank(layout: &Layout, warn: &mut dyn FnMut(Diagnostic)) -> Result<()> {
 }
 
 fn describe(layout: &Layout) -> String {
-    let name = |module: &Module| last_part(&module.name.replace('.', "/"));
+    let name = |module: &Adapted| last_part(&module.name.replace('.', "/"));
     let mut names: Vec<String> = layout.modules.iter().map(name).collect();
     names.sort();
     names.dedup();

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use vlft_base::Result;
-use vlft_model::{AdapterGradients, Adapters, Qwen3Vl};
+use vlft_model::lora::Dropout;
+use vlft_model::{AdapterGradients, Adapters, Neftune, Qwen3Vl};
 
-use crate::config::{LossAverage, TrainConfig};
+use crate::config::{Config, LossAverage};
 use crate::loading::Stream;
 
 /// Loss and gradients of one step, averaged as the config says.
@@ -19,36 +20,50 @@ pub(crate) struct StepOutcome {
     pub(crate) waited: Duration,
 }
 
-/// Runs the next `count` micro-batches one after the other and adds their gradients up.
+/// Runs the next `count` micro-batches one after the other and adds their gradients up. The first
+/// is forward pass number `first_pass` of the run: dropout and noise are a function of it.
 ///
 /// With `token` the weighted sum over all supervised tokens of the step is divided by the sum of
 /// their weights. With `micro_batch` each micro-batch's own mean counts the same, as in the HF
 /// Trainer; with weights it counts as much as the mean weight of its tokens, so that a weight means
 /// something also where every micro-batch is one record.
 pub(crate) fn accumulate(
-    config: &TrainConfig,
+    config: &Config,
     model: &Qwen3Vl,
     adapters: &Adapters,
     micro_batches: &mut Stream,
     count: usize,
+    first_pass: u64,
 ) -> Result<StepOutcome> {
+    let Config { lora, train, .. } = config;
+    let seed = train.seed;
     let mut gradients = AdapterGradients::new(adapters.pairs().len());
     let (mut loss, mut weight, mut tokens, mut supervised_tokens) = (0.0, 0.0, 0, 0);
     let (mut padding_tokens, mut waited) = (0, Duration::ZERO);
-    for loaded in micro_batches.take(count) {
+    for (pass, loaded) in (first_pass..).zip(micro_batches.take(count)) {
         waited += loaded.waited;
-        let batch = loaded.whole()?;
+        let mut batch = loaded.whole()?;
+        let adapters = adapters.with_dropout(Dropout {
+            probability: lora.dropout,
+            seed,
+            pass,
+        });
+        batch.inputs.neftune = (train.neftune_alpha > 0.0).then_some(Neftune {
+            alpha: train.neftune_alpha,
+            seed,
+            pass,
+        });
         let targets = &batch.targets;
-        let scale = match config.loss_average {
+        let scale = match train.loss_average {
             LossAverage::Token => 1.0,
             LossAverage::MicroBatch => 1.0 / targets.ids.len() as f64,
         };
         let nll = model.nll_and_gradients(
             &batch.inputs,
             targets,
-            adapters,
+            &adapters,
             scale,
-            config.gradient_checkpointing,
+            train.gradient_checkpointing,
             &mut gradients,
         );
         loss += targets.weighted_sum(&nll) * scale;

@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device as Flex, Tensor};
 use serde_json::Value;
-use vlft_model::{AdapterGradients, Checkpoint, Config as ModelConfig, Qwen3Vl, Storage};
+use vlft_model::{AdapterGradients, Checkpoint, Config as ModelConfig, Frozen, Qwen3Vl};
 use vlft_processor::processor::{Options as Limits, Processor};
 use vlft_train::config::Config;
 use vlft_train::device::Device;
@@ -67,7 +67,7 @@ fn every_gradient_agrees_with_peft_both_ways() {
         let (layout, adapters) =
             vlft_model::read_adapter(&root.join(text(case, "adapter")), &config, &device).unwrap();
         let checkpoint = Checkpoint::open(&model_dir).unwrap();
-        let storage = Storage::AsStored;
+        let storage = Frozen::as_stored();
         let model = Qwen3Vl::load(&config, &checkpoint, Some(&layout), storage, &device).unwrap();
         let processor = Arc::new(Processor::from_dir(&model_dir, &limits(case)).unwrap());
         let (samples, _) = Samples::open(

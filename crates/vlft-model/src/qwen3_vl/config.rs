@@ -220,17 +220,8 @@ impl Config {
         if text.bool_or("attention_bias", false)? {
             return Err(text.wrong("attention_bias", "false", "true"));
         }
-        if root
-            .json
-            .get("quantization_config")
-            .is_some_and(|q| !q.is_null())
-        {
-            return Err(
-                Diagnostic::error("quantised checkpoints cannot be read by this version")
-                    .at(&root.path)
-                    .detail("`quantization_config`")
-                    .hint("use the bf16 checkpoint of the same model"),
-            );
+        if let Some(quantization) = root.optional_table("quantization_config")? {
+            check_quantization(&quantization)?;
         }
         Ok(())
     }
@@ -278,6 +269,31 @@ fn refuse_other_architectures(root: &Table) -> Result<()> {
             .expected("`qwen3_vl` (Qwen3VLForConditionalGeneration)")
             .found(format!("`{model_type}`"))
             .hint("use Qwen3-VL-2B, 4B, 8B or 32B, Instruct or Thinking"),
+    )
+}
+
+/// NF4 of bitsandbytes is read; which matrices are quantised, their own tensors say.
+fn check_quantization(table: &Table) -> Result<()> {
+    let text = |key: &str| table.json.get(key).and_then(Value::as_str);
+    let method = text("quant_method").unwrap_or("");
+    let is_nf4 = method == "bitsandbytes"
+        && table.bool_or("load_in_4bit", false)?
+        && text("bnb_4bit_quant_type") == Some("nf4");
+    if is_nf4 {
+        return Ok(());
+    }
+    let found = match (method, text("bnb_4bit_quant_type")) {
+        ("bitsandbytes", Some(kind)) if table.bool_or("load_in_4bit", false)? => kind.to_string(),
+        ("bitsandbytes", _) => "8 bits of bitsandbytes".to_string(),
+        (method, _) => method.to_string(),
+    };
+    Err(
+        Diagnostic::error("this checkpoint is quantised in a way that cannot be trained on here")
+            .at(&table.path)
+            .detail("`quantization_config`")
+            .expected("`nf4` of bitsandbytes, or no quantisation")
+            .found(format!("`{found}`"))
+            .hint("use the bf16 checkpoint of the same model; `model.base = \"nf4\"` quantises it"),
     )
 }
 

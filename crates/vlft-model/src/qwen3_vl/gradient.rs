@@ -3,10 +3,11 @@
 
 use std::ops::Range;
 
-use burn::tensor::{IndexingUpdateOp, Tensor, TensorData};
+use burn::tensor::{DType, IndexingUpdateOp, Tensor, TensorData};
 use vlft_kernels::cross_entropy::cross_entropy;
 
 use super::{Inputs, Qwen3Vl, Stage, Targets};
+use crate::linear::as_type;
 use crate::lora::{AdapterGradients, Adapters};
 
 impl Qwen3Vl {
@@ -65,14 +66,19 @@ impl Qwen3Vl {
             Stage::VisionBlock(_) => vision_output = Some(x.clone()),
             _ => {}
         });
-        let vision_adapted = self
-            .vision_block_adapters
-            .iter()
-            .any(|range| !range.is_empty());
-        let train_vision = vision_adapted && vision_output.is_some();
+        let adapted = |ranges: &[Range<usize>]| ranges.iter().position(|range| !range.is_empty());
+        let mergers_adapted =
+            !self.merger_adapters.is_empty() || adapted(&self.deepstack_adapters).is_some();
+        let first_block = adapted(&self.vision_block_adapters);
+        let train_images = (mergers_adapted || first_block.is_some()) && vision_output.is_some();
+        // Below the first adapted layer nothing is learned, unless the images are.
+        let first_layer = match train_images {
+            true => 0,
+            false => adapted(&self.layer_adapters).unwrap_or(self.layer_adapters.len()),
+        };
 
         // The head, on supervised rows only.
-        let shape = hidden.dims();
+        let (shape, dtype) = (hidden.dims(), hidden.dtype());
         let target_rows = self.rows(&targets.rows);
         let leaf = hidden
             .select(0, target_rows.clone())
@@ -82,15 +88,16 @@ impl Qwen3Vl {
         let d_rows = leaf
             .grad_remove(&mut surrogate.backward())
             .expect("a leaf of this graph");
-        let zeros = Tensor::<2>::zeros(shape, &self.device);
+        let zeros = Tensor::<2>::zeros(shape, (&self.device, dtype));
         let mut dy = zeros.select_assign(0, target_rows, d_rows, IndexingUpdateOp::Add);
 
         // The language layers, last to first. Deepstack feature i was added after layer i.
-        let image_rows = train_vision.then(|| self.image_rows(inputs));
+        let image_rows = train_images.then(|| self.image_rows(inputs));
         let levels = self.config.vision.deepstack_visual_indexes.len();
         let mut d_deepstack = vec![None; levels];
         let context = self.text_context(inputs);
-        for (i, layer) in self.language_model.layers.iter().enumerate().rev() {
+        let layers = self.language_model.layers.iter().enumerate();
+        for (i, layer) in layers.skip(first_layer).rev() {
             if let Some(rows) = &image_rows
                 && i < levels
             {
@@ -99,7 +106,7 @@ impl Qwen3Vl {
             let block = Block {
                 input: layer_inputs.pop().expect("one input was kept per layer"),
                 adapters: self.layer_adapters[i].clone(),
-                needs_dx: i > 0 || train_vision,
+                needs_dx: i > first_layer || train_images,
             };
             let run = |x, adapters: &Adapters| layer.forward(x, &context, adapters);
             match block.backward(dy, adapters, gradients, run) {
@@ -107,68 +114,104 @@ impl Qwen3Vl {
                 None => return nll,
             }
         }
-        let (Some(rows), Some(output)) = (image_rows, vision_output) else {
-            return nll;
-        };
+        if let (Some(rows), Some(output)) = (image_rows, vision_output) {
+            let outputs = VisionOutputs {
+                inputs: vision_inputs,
+                last: output,
+                d_merged: dy.select(0, rows),
+                d_deepstack,
+            };
+            self.vision_backward(outputs, first_block, inputs, adapters, gradients);
+        }
+        nll
+    }
 
-        // The vision tower: the final merger, then the blocks with their deepstack mergers.
+    /// The vision tower, last to first: the final merger, then the blocks with their deepstack
+    /// mergers. Below `first_block` no block is adapted, but a merger may be.
+    fn vision_backward(
+        &self,
+        outputs: VisionOutputs,
+        first_block: Option<usize>,
+        inputs: &Inputs,
+        adapters: &Adapters,
+        gradients: &mut AdapterGradients,
+    ) {
         let vision = &self.visual;
         let context = vision.context(&inputs.grid_thw, &self.device);
-        let through = |x: &Tensor<2>,
-                       dy,
-                       gradients: &mut AdapterGradients,
-                       merger: &super::vision::PatchMerger| {
-            let block = Block {
-                input: x.clone(),
-                adapters: 0..0,
-                needs_dx: true,
-            };
-            block
-                .backward(dy, adapters, gradients, |x, _| merger.forward(x))
-                .expect("asked for dx")
+        let mut output = outputs.last;
+        let mut d_deepstack = outputs.d_deepstack;
+        let merger = Block {
+            input: output.clone(),
+            adapters: self.merger_adapters.clone(),
+            needs_dx: first_block.is_some(),
         };
-        let d_merged = dy.select(0, rows);
-        let mut dy = through(&output, d_merged, gradients, &vision.merger);
-        let mut output = output;
-        for (i, block) in vision.blocks.iter().enumerate().rev() {
-            if let Some(merger) = vision.deepstack_merger(i) {
+        let mut dy = merger.backward(outputs.d_merged, adapters, gradients, |x, adapters| {
+            vision.merger.forward(x, adapters)
+        });
+        let blocks = vision.blocks.iter().zip(outputs.inputs).enumerate();
+        for (i, (block, input)) in blocks.rev() {
+            if let Some(number) = vision.deepstack_merger(i) {
                 let d_feature = d_deepstack
                     .pop()
                     .flatten()
                     .expect("features are in block order");
-                let merger = &vision.deepstack_merger_list[merger];
-                dy = dy + through(&output, d_feature, gradients, merger);
+                let merger = Block {
+                    input: output,
+                    adapters: self.deepstack_adapters[number].clone(),
+                    needs_dx: first_block.is_some_and(|first| first <= i),
+                };
+                let merger = merger.backward(d_feature, adapters, gradients, |x, adapters| {
+                    vision.deepstack_merger_list[number].forward(x, adapters)
+                });
+                dy = match (dy, merger) {
+                    (Some(dy), Some(dx)) => Some(dy + dx),
+                    (dy, _) => dy,
+                };
             }
-            let input = vision_inputs.pop().expect("one input was kept per block");
             output = input.clone();
-            let adapters_here = self.vision_block_adapters[i].clone();
-            let run = |x, adapters: &Adapters| block.forward(x, &context, adapters);
-            let block = Block {
-                input,
-                adapters: adapters_here,
-                needs_dx: i > 0,
+            let Some(first) = first_block.filter(|first| *first <= i) else {
+                dy = None;
+                continue;
             };
-            match block.backward(dy, adapters, gradients, run) {
-                Some(dx) => dy = dx,
-                None => return nll,
-            }
+            let block_here = Block {
+                input,
+                adapters: self.vision_block_adapters[i].clone(),
+                needs_dx: i > first,
+            };
+            let through = dy
+                .take()
+                .expect("every block from the first adapted one on has it");
+            dy = block_here.backward(through, adapters, gradients, |x, adapters| {
+                block.forward(x, &context, adapters)
+            });
         }
-        nll
     }
 
     /// Norm, head and loss of the supervised rows. The tracked scalar returned has the gradient
     /// that the scaled loss would send into `rows`; its value means nothing.
     fn head_loss(&self, rows: Tensor<2>, targets: &Targets, scale: f64) -> (Vec<f32>, Tensor<1>) {
         let normal = self.language_model.norm.forward(rows);
-        let untracked = normal.clone().inner();
+        let untracked = as_type(normal.clone().inner(), DType::F32);
         let loss = cross_entropy(untracked, &self.head().matrix(), &targets.ids, true);
         let mut d_normal = loss.d_hidden.expect("asked for the gradient") * scale;
         if !targets.weights.is_empty() {
             let weights = TensorData::new(targets.weights.clone(), [targets.weights.len(), 1]);
             d_normal = d_normal * Tensor::<2>::from_data(weights, &self.device);
         }
+        let d_normal = as_type(d_normal, normal.dtype());
         (loss.nll, (normal * d_normal.autodiff()).sum())
     }
+}
+
+/// What the forward left of the vision tower, and the gradients that reach it.
+struct VisionOutputs {
+    /// Of each block.
+    inputs: Vec<Tensor<2>>,
+    /// The last block's output.
+    last: Tensor<2>,
+    d_merged: Tensor<2>,
+    /// In the order of the features.
+    d_deepstack: Vec<Option<Tensor<2>>>,
 }
 
 /// One block to be run again with a tape.

@@ -1,21 +1,30 @@
 //! Building the struct tree from a checkpoint: names are the tree's own paths, shapes come from the
 //! config's list, adapters from the layout.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
+use half::bf16;
 use vlft_base::{Diagnostic, Result};
+use vlft_kernels::nf4::{Code, Nf4Matrix, quantize};
 
 use super::Config;
 use crate::checkpoint::{Checkpoint, Storage};
-use crate::linear::{Linear, Weight};
+use crate::frozen::{Cache, Frozen, not_finite};
+use crate::linear::{Linear, Weight, as_type};
 use crate::lora::Layout;
 
 pub(super) struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     shapes: HashMap<String, Vec<usize>>,
     adapters: HashMap<String, usize>,
+    /// Of dense tensors.
     storage: Storage,
+    frozen: &'a Frozen,
+    cache: Option<Cache>,
+    /// What was quantised here and is not in the cache yet.
+    quantized: RefCell<Vec<(String, Nf4Matrix)>>,
     device: &'a Device,
 }
 
@@ -25,7 +34,7 @@ impl<'a> Loader<'a> {
         checkpoint: &'a Checkpoint,
         config: &Config,
         layout: Option<&Layout>,
-        storage: Storage,
+        frozen: &'a Frozen,
         device: &'a Device,
     ) -> Result<Self> {
         let expected = config.tensors();
@@ -38,13 +47,35 @@ impl<'a> Loader<'a> {
             .enumerate()
             .map(|(i, m)| (m.name.clone(), i))
             .collect();
+        // What is quantised already is taken as it is, with whatever its maker left dense.
+        let quantization = frozen.quantization.as_ref();
+        let quantization =
+            quantization.filter(|q| !checkpoint.is_quantized() && !q.parts.is_empty());
+        let cache = match quantization.and_then(|q| Some((q, q.cache.as_deref()?))) {
+            None => None,
+            Some((quantization, dir)) => Some(Cache::open(dir, checkpoint, quantization)?),
+        };
         Ok(Self {
             checkpoint,
             shapes: expected.into_iter().collect(),
             adapters,
-            storage,
+            storage: match quantization {
+                Some(_) => Storage::Bf16,
+                None => frozen.storage,
+            },
+            frozen,
+            cache,
+            quantized: RefCell::default(),
             device,
         })
+    }
+
+    /// Keeps what was quantised in the cache, if there is one and it was empty.
+    pub(super) fn finish(self) -> Result<()> {
+        match &self.cache {
+            Some(cache) if cache.found.is_none() => cache.keep(&self.quantized.borrow()),
+            _ => Ok(()),
+        }
     }
 
     /// A vector: a norm's weight or a bias.
@@ -58,12 +89,49 @@ impl<'a> Loader<'a> {
     pub(super) fn matrix(&self, name: &str) -> Result<Weight> {
         let shape = self.shape(name)?;
         let shape = [shape[0], shape[1..].iter().product()];
-        Ok(Weight::Dense(self.checkpoint.tensor(
-            name,
-            shape,
-            self.storage,
-            self.device,
-        )?))
+        if let Some(matrix) = self.checkpoint.nf4(name, self.device)? {
+            return Ok(match (&self.frozen.quantization, self.storage) {
+                (Some(_), _) => Weight::Nf4(matrix),
+                (None, Storage::Bf16) => Weight::Dense(as_type(matrix.matrix(), DType::BF16)),
+                (None, _) => Weight::Dense(matrix.matrix()),
+            });
+        }
+        if !self.checkpoint.is_quantized() && self.frozen.quantizes(name) {
+            return Ok(Weight::Nf4(self.quantize(name, shape)?));
+        }
+        let (storage, device) = (self.storage, self.device);
+        Ok(Weight::Dense(
+            self.checkpoint.tensor(name, shape, storage, device)?,
+        ))
+    }
+
+    /// From the cache, or now: on the host at once, one matrix at a time.
+    fn quantize(&self, name: &str, shape: [usize; 2]) -> Result<Nf4Matrix> {
+        let cached = self.cache.as_ref().and_then(|cache| cache.found.as_ref());
+        if let Some(cached) = cached
+            && cached.shape(name) == Some(&shape)
+            && let Some(matrix) = cached.nf4(name, self.device)?
+        {
+            return Ok(matrix);
+        }
+        let mut values = self.checkpoint.values(name)?;
+        for value in &mut values {
+            *value = bf16::from_f32(*value).to_f32();
+        }
+        let double = self
+            .frozen
+            .quantization
+            .as_ref()
+            .is_some_and(|q| q.double_quant);
+        let packed = quantize(&values, double)
+            .ok_or_else(|| not_finite(name, self.checkpoint.file_of(name)))?;
+        let matrix = Nf4Matrix::new(packed, &Code::default(), shape, self.device);
+        if self.cache.is_some() {
+            self.quantized
+                .borrow_mut()
+                .push((name.to_string(), matrix.clone()));
+        }
+        Ok(matrix)
     }
 
     /// The linear layer at `path`, with its bias if the model has one there, and its adapter.

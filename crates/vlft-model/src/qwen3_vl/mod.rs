@@ -16,15 +16,17 @@ mod vision;
 
 use std::ops::Range;
 
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use vlft_base::Result;
 use vlft_kernels::cross_entropy::cross_entropy;
+use vlft_kernels::random::{Key, uniform};
 
 pub use config::{Config, TextConfig, VisionConfig};
 pub use vision::PositionTaps;
 
-use crate::checkpoint::{Checkpoint, Storage};
-use crate::linear::Weight;
+use crate::checkpoint::Checkpoint;
+use crate::frozen::Frozen;
+use crate::linear::{Weight, as_type};
 use crate::lora::{Adapters, Layout};
 use loader::Loader;
 use text::{TextContext, TextModel};
@@ -39,7 +41,27 @@ pub struct Qwen3Vl {
     lm_head: Option<Weight>,
     /// Which of the flat list of adapters sit in each vision block and in each language layer.
     vision_block_adapters: Vec<Range<usize>>,
+    merger_adapters: Range<usize>,
+    deepstack_adapters: Vec<Range<usize>>,
     layer_adapters: Vec<Range<usize>>,
+    compute: Compute,
+}
+
+/// The type of the activations and of the products with weights. Norms, softmax, rotation and loss
+/// are in f32 either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compute {
+    F32,
+    Bf16,
+}
+
+impl Compute {
+    fn dtype(self) -> DType {
+        match self {
+            Compute::F32 => DType::F32,
+            Compute::Bf16 => DType::BF16,
+        }
+    }
 }
 
 /// A batch as plain numbers: right-padded rows of one sample each, or several samples end to end in
@@ -59,6 +81,8 @@ pub struct Inputs {
     /// Lengths of the samples that lie end to end in the one row; empty: each row is one sample.
     /// Tokens see their own sample only.
     pub segments: Vec<usize>,
+    /// Only in training.
+    pub neftune: Option<Neftune>,
 }
 
 impl Inputs {
@@ -74,6 +98,16 @@ impl Inputs {
         );
         self.segments.clone()
     }
+}
+
+/// Uniform noise on the token embeddings (Jain et al. 2023), `alpha / sqrt(T d)` at most for a
+/// sample of T tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Neftune {
+    pub alpha: f64,
+    pub seed: u64,
+    /// Which forward pass of the run.
+    pub pass: u64,
 }
 
 /// Which hidden states predict a supervised token, and which token. A token at position t is
@@ -140,16 +174,17 @@ impl Qwen3Vl {
         config: &Config,
         checkpoint: &Checkpoint,
         layout: Option<&Layout>,
-        storage: Storage,
+        frozen: impl Into<Frozen>,
         device: &Device,
     ) -> Result<Self> {
-        let loader = Loader::new(checkpoint, config, layout, storage, device)?;
+        let frozen = frozen.into();
+        let loader = Loader::new(checkpoint, config, layout, &frozen, device)?;
         let adapters_of = |blocks: &str, count: usize| {
             (0..count)
                 .map(|i| layout.map_or(0..0, |l| l.range(&format!("{blocks}.{i}."))))
                 .collect()
         };
-        Ok(Self {
+        let model = Self {
             visual: VisionModel::load(&config.vision, &loader)?,
             language_model: TextModel::load(&config.text, &loader)?,
             lm_head: match config.tie_word_embeddings {
@@ -157,13 +192,31 @@ impl Qwen3Vl {
                 false => Some(loader.matrix("lm_head.weight")?),
             },
             vision_block_adapters: adapters_of("model.visual.blocks", config.vision.depth),
+            merger_adapters: layout.map_or(0..0, |l| l.range("model.visual.merger.")),
+            deepstack_adapters: adapters_of(
+                "model.visual.deepstack_merger_list",
+                config.vision.deepstack_visual_indexes.len(),
+            ),
             layer_adapters: adapters_of(
                 "model.language_model.layers",
                 config.text.num_hidden_layers,
             ),
+            compute: Compute::F32,
             config: config.clone(),
             device: device.clone(),
-        })
+        };
+        loader.finish()?;
+        Ok(model)
+    }
+
+    /// The same model computing in another type.
+    pub fn computing_in(self, compute: Compute) -> Self {
+        Self { compute, ..self }
+    }
+
+    /// Whether a language-model layer is held in four bits, and if so with double quantisation.
+    pub fn double_quant(&self) -> Option<bool> {
+        self.language_model.double_quant()
     }
 
     /// Hidden states before the final norm, `[N, d]`.
@@ -198,6 +251,7 @@ impl Qwen3Vl {
             .language_model
             .norm
             .forward(hidden.select(0, self.rows(&targets.rows)));
+        let normal = as_type(normal, DType::F32);
         cross_entropy(normal, &self.head().matrix(), &targets.ids, false).nll
     }
 
@@ -206,7 +260,7 @@ impl Qwen3Vl {
         let hidden = self.hidden_states(inputs, adapters, observe);
         let normal = self.language_model.norm.forward(hidden);
         observe(Stage::FinalNorm, &normal);
-        normal.matmul(self.head().matrix().transpose())
+        self.head().product(normal)
     }
 
     /// The vision tower over all images of the batch.
@@ -220,9 +274,11 @@ impl Qwen3Vl {
             return None;
         }
         let context = self.visual.context(&inputs.grid_thw, &self.device);
-        let patch_embed = self.visual.patch_embed(self.pixel_values(inputs));
+        let dtype = self.compute.dtype();
+        let pixel_values = as_type(self.pixel_values(inputs), dtype);
+        let patch_embed = self.visual.patch_embed(pixel_values);
         observe(Stage::PatchEmbed, &patch_embed);
-        let pos_embed = self.visual.pos_embed(&inputs.grid_thw, &self.device);
+        let pos_embed = as_type(self.visual.pos_embed(&inputs.grid_thw, &self.device), dtype);
         observe(Stage::PosEmbed, &pos_embed);
 
         let mut x = patch_embed + pos_embed;
@@ -232,12 +288,13 @@ impl Qwen3Vl {
             x = block.forward(x, &context, adapters);
             observe(Stage::VisionBlock(i), &x);
             if let Some(merger) = self.visual.deepstack_merger(i) {
-                let feature = self.visual.deepstack_merger_list[merger].forward(x.clone());
+                let merger = &self.visual.deepstack_merger_list[merger];
+                let feature = merger.forward(x.clone(), adapters);
                 observe(Stage::Deepstack(deepstack.len()), &feature);
                 deepstack.push(feature);
             }
         }
-        let merged = self.visual.merger.forward(x);
+        let merged = self.visual.merger.forward(x, adapters);
         observe(Stage::Merged, &merged);
 
         let rows = self.image_rows(inputs);
@@ -252,10 +309,14 @@ impl Qwen3Vl {
 
     /// Token embeddings with the image tokens replaced by the merged features, in order.
     fn embed(&self, inputs: &Inputs, images: Option<&ImageFeatures>) -> Tensor<2> {
-        let embeddings = self
+        let mut embeddings = self
             .language_model
             .embed_tokens
             .rows(self.rows(&inputs.input_ids));
+        if let Some(neftune) = inputs.neftune {
+            embeddings = embeddings + self.noise(inputs, neftune);
+        }
+        let embeddings = as_type(embeddings, self.compute.dtype());
         let Some(images) = images else {
             return embeddings;
         };
@@ -267,9 +328,26 @@ impl Qwen3Vl {
             .map(|id| f32::from(u8::from(*id != image_token)))
             .collect();
         let keep = TensorData::new(keep, [inputs.rows * inputs.tokens, 1]);
-        let cleared = embeddings * Tensor::from_data(keep, &self.device);
+        let keep = as_type(Tensor::from_data(keep, &self.device), self.compute.dtype());
+        let cleared = embeddings * keep;
         let (rows, add) = (images.rows.clone(), IndexingUpdateOp::Add);
         cleared.select_assign(0, rows, images.merged.clone(), add)
+    }
+
+    /// Each token's own, `[N, d]`.
+    fn noise(&self, inputs: &Inputs, Neftune { alpha, seed, pass }: Neftune) -> Tensor<2> {
+        // No adapted module has this number.
+        let module = u32::MAX;
+        let [n, d] = [inputs.rows * inputs.tokens, self.config.text.hidden_size];
+        let noise = uniform(Key { seed, pass, module }, n * d);
+        let noise = Tensor::<2>::from_data(TensorData::new(noise, [n, d]), &self.device);
+        let bound = |length: usize| (alpha / ((length * d) as f64).sqrt()) as f32;
+        let segments = inputs.attention_segments();
+        let bounds = segments
+            .iter()
+            .flat_map(|length| vec![bound(*length); *length]);
+        let bounds = TensorData::new(bounds.collect::<Vec<f32>>(), [n, 1]);
+        (noise * 2.0 - 1.0) * Tensor::<2>::from_data(bounds, &self.device)
     }
 
     fn text_context(&self, inputs: &Inputs) -> TextContext {

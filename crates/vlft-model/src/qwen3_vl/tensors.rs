@@ -36,21 +36,16 @@ impl Config {
             }
         }
         let merged = dv * v.merge_unit();
-        let deepstack = 0..v.deepstack_visual_indexes.len();
-        let mergers = std::iter::once((format!("{visual}.merger"), dv)).chain(
-            // These normalise after the patches were joined, the final one before.
-            deepstack.map(|k| (format!("{visual}.deepstack_merger_list.{k}"), merged)),
-        );
-        for (merger, norm_width) in mergers {
+        for (i, merger) in self.mergers().iter().enumerate() {
+            // The final one normalises before the patches are joined, the others after.
+            let norm_width = if i == 0 { dv } else { merged };
             add(format!("{merger}.norm.weight"), &[norm_width]);
             add(format!("{merger}.norm.bias"), &[norm_width]);
-            add(format!("{merger}.linear_fc1.weight"), &[merged, merged]);
-            add(format!("{merger}.linear_fc1.bias"), &[merged]);
-            add(
-                format!("{merger}.linear_fc2.weight"),
-                &[v.out_hidden_size, merged],
-            );
-            add(format!("{merger}.linear_fc2.bias"), &[v.out_hidden_size]);
+            for module in self.merger_modules(merger) {
+                let shape = [module.out_features, module.in_features];
+                add(format!("{}.weight", module.name), &shape);
+                add(format!("{}.bias", module.name), &[module.out_features]);
+            }
         }
 
         let d = t.hidden_size;
@@ -79,11 +74,38 @@ impl Config {
         list
     }
 
-    /// All linear layers that LoRA can adapt, vision blocks first, in forward order.
+    /// All linear layers that LoRA can adapt: vision blocks, mergers, language layers, in forward
+    /// order.
     pub fn linear_modules(&self) -> Vec<Module> {
         let vision = (0..self.vision.depth).flat_map(|i| self.vision_block_modules(i));
+        let mergers = self
+            .mergers()
+            .into_iter()
+            .flat_map(|m| self.merger_modules(&m));
         let text = (0..self.text.num_hidden_layers).flat_map(|i| self.text_layer_modules(i));
-        vision.chain(text).collect()
+        vision.chain(mergers).chain(text).collect()
+    }
+
+    /// Paths of the final merger and of those of deepstack.
+    fn mergers(&self) -> Vec<String> {
+        let deepstack = 0..self.vision.deepstack_visual_indexes.len();
+        let deepstack = deepstack.map(|k| format!("model.visual.deepstack_merger_list.{k}"));
+        std::iter::once("model.visual.merger".to_string())
+            .chain(deepstack)
+            .collect()
+    }
+
+    fn merger_modules(&self, merger: &str) -> [Module; 2] {
+        let merged = self.vision.hidden_size * self.vision.merge_unit();
+        [
+            ("linear_fc1", merged, merged),
+            ("linear_fc2", merged, self.vision.out_hidden_size),
+        ]
+        .map(|(name, in_features, out_features)| Module {
+            name: format!("{merger}.{name}"),
+            in_features,
+            out_features,
+        })
     }
 
     fn vision_block_modules(&self, index: usize) -> Vec<Module> {
@@ -133,7 +155,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::lora::Layout;
+    use crate::lora::{Layout, LoraSpec};
 
     fn published(
         d: usize,
@@ -213,8 +235,7 @@ mod tests {
             if let Some(tensors) = tensors {
                 assert_eq!(list.len(), tensors, "{name}");
             }
-            let targets = crate::lora::TEXT_TARGETS.map(String::from);
-            let layout = Layout::new(&config, &targets, false, 16, 32.0, false).unwrap();
+            let layout = Layout::new(&config, &LoraSpec::default()).unwrap();
             assert_eq!(layout.parameters(), lora, "{name}");
         }
     }

@@ -1,7 +1,7 @@
 //! The language model: pre-norm blocks with QK-norm, grouped-query attention, interleaved M-RoPE and
 //! a SwiGLU. Hidden states are `[N, d]` with N = B * T rows, batch row by batch row.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use vlft_base::Result;
 use vlft_kernels::attention::{Pattern, attention};
 use vlft_kernels::{activation, norm, rotary::rotary};
@@ -9,7 +9,7 @@ use vlft_kernels::{activation, norm, rotary::rotary};
 use super::config::TextConfig;
 use super::loader::Loader;
 use super::rope::RotaryTables;
-use crate::linear::{Linear, Weight, compute_type};
+use crate::linear::{Linear, Weight, as_type};
 use crate::lora::Adapters;
 
 pub(super) struct TextModel {
@@ -112,6 +112,16 @@ impl TextModel {
             norm: norm(format!("{root}.norm"))?,
         })
     }
+
+    /// See [`super::Qwen3Vl::double_quant`].
+    pub(super) fn double_quant(&self) -> Option<bool> {
+        self.layers
+            .iter()
+            .find_map(|layer| match &layer.self_attn.q_proj.weight {
+                Weight::Dense(_) => None,
+                Weight::Nf4(matrix) => Some(matrix.is_double()),
+            })
+    }
 }
 
 impl DecoderLayer {
@@ -133,14 +143,17 @@ impl DecoderLayer {
 
 impl Attention {
     fn forward(&self, x: Tensor<2>, context: &TextContext, adapters: &Adapters) -> Tensor<2> {
+        // Norms, rotation and softmax are in f32 whatever the products are in.
+        let dtype = x.dtype();
+        let projected = |linear: &Linear| as_type(linear.forward(x.clone(), adapters), DType::F32);
         let (cos, sin) = (&context.rotary.cos, &context.rotary.sin);
-        let q = self.q_proj.forward(x.clone(), adapters);
-        let k = self.k_proj.forward(x.clone(), adapters);
-        let v = self.v_proj.forward(x, adapters);
+        let q = projected(&self.q_proj);
+        let k = projected(&self.k_proj);
+        let v = projected(&self.v_proj);
         // QK-norm comes before the rotation; its one weight vector is shared by the heads.
         let q = rotary(self.head_norm(&self.q_norm, q), cos, sin);
         let k = rotary(self.head_norm(&self.k_norm, k), cos, sin);
-        let attended = attention(q, k, v, &context.pattern);
+        let attended = as_type(attention(q, k, v, &context.pattern), dtype);
         self.o_proj.forward(attended, adapters)
     }
 
@@ -154,15 +167,19 @@ impl Attention {
 
 impl Mlp {
     fn forward(&self, x: Tensor<2>, adapters: &Adapters) -> Tensor<2> {
-        let gate = self.gate_proj.forward(x.clone(), adapters);
-        let up = self.up_proj.forward(x, adapters);
-        self.down_proj
-            .forward(activation::swiglu(gate, up), adapters)
+        let dtype = x.dtype();
+        let gate = as_type(self.gate_proj.forward(x.clone(), adapters), DType::F32);
+        let up = as_type(self.up_proj.forward(x, adapters), DType::F32);
+        let hidden = as_type(activation::swiglu(gate, up), dtype);
+        self.down_proj.forward(hidden, adapters)
     }
 }
 
 impl RmsNorm {
     pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        norm::rms_norm(x, compute_type(self.weight.clone()), self.eps)
+        let dtype = x.dtype();
+        let weight = as_type(self.weight.clone(), DType::F32);
+        let normal = norm::rms_norm(as_type(x, DType::F32), weight, self.eps);
+        as_type(normal, dtype)
     }
 }

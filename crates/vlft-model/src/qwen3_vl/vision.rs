@@ -1,7 +1,7 @@
 //! The vision tower: patches in, one row per merged token out, and the deepstack features that the
 //! first language layers add. P patches, M = P / 4 merged tokens, dv vision width, d text width.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use vlft_base::Result;
 use vlft_kernels::attention::{Pattern, attention};
 use vlft_kernels::{activation, norm, rotary::rotary};
@@ -9,7 +9,7 @@ use vlft_kernels::{activation, norm, rotary::rotary};
 use super::config::VisionConfig;
 use super::loader::Loader;
 use super::rope::{PatchPosition, RotaryTables, patch_positions};
-use crate::linear::{Linear, Weight, compute_type};
+use crate::linear::{Linear, Weight, as_type};
 use crate::lora::Adapters;
 
 /// LayerNorm's epsilon everywhere in the tower (transformers has it as a constant).
@@ -199,41 +199,41 @@ impl VisionBlock {
     ) -> Tensor<2> {
         let attended = self.attn(self.norm1.forward(x.clone()), context, adapters);
         let x = x + attended;
+        let dtype = x.dtype();
         let hidden = self
             .linear_fc1
             .forward(self.norm2.forward(x.clone()), adapters);
-        x + self
-            .linear_fc2
-            .forward(activation::gelu_tanh(hidden), adapters)
+        let hidden = activation::gelu_tanh(as_type(hidden, DType::F32));
+        x + self.linear_fc2.forward(as_type(hidden, dtype), adapters)
     }
 
     /// Full attention within each image.
     fn attn(&self, x: Tensor<2>, context: &VisionContext, adapters: &Adapters) -> Tensor<2> {
-        let dv = x.dims()[1];
-        let qkv = self.qkv.forward(x, adapters);
+        let (dv, dtype) = (x.dims()[1], x.dtype());
+        // Rotation and softmax are in f32.
+        let qkv = as_type(self.qkv.forward(x, adapters), DType::F32);
         let part = |i: usize| qkv.clone().narrow(1, i * dv, dv);
         let (cos, sin) = (&context.rotary.cos, &context.rotary.sin);
         let (q, k) = (rotary(part(0), cos, sin), rotary(part(1), cos, sin));
         let attended = attention(q, k, part(2), &context.pattern);
-        self.proj.forward(attended, adapters)
+        self.proj.forward(as_type(attended, dtype), adapters)
     }
 }
 
 impl PatchMerger {
     /// `[P, dv]` -> `[M, d]`.
-    pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let [patches, dv] = x.dims();
+    pub(super) fn forward(&self, x: Tensor<2>, adapters: &Adapters) -> Tensor<2> {
+        let ([patches, dv], dtype) = (x.dims(), x.dtype());
         let joined = [patches / self.merge_unit, dv * self.merge_unit];
         let x = if self.use_postshuffle_norm {
             self.norm.forward(x.reshape(joined))
         } else {
             self.norm.forward(x).reshape(joined)
         };
-        // Mergers are frozen; adapters on them come in a later issue.
-        let none = Adapters::none();
+        let hidden = as_type(self.linear_fc1.forward(x, adapters), DType::F32);
         // The exact GELU here, the tanh form in the blocks.
-        let hidden = activation::gelu_erf(self.linear_fc1.forward(x, &none));
-        self.linear_fc2.forward(hidden, &none)
+        let hidden = as_type(activation::gelu_erf(hidden), dtype);
+        self.linear_fc2.forward(hidden, adapters)
     }
 }
 
@@ -246,10 +246,12 @@ impl LayerNorm {
     }
 
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let (weight, bias) = (
-            compute_type(self.weight.clone()),
-            compute_type(self.bias.clone()),
-        );
-        norm::layer_norm(x, weight, bias, NORM_EPS)
+        let dtype = x.dtype();
+        let f32 = |parameter: &Tensor<1>| as_type(parameter.clone(), DType::F32);
+        let (weight, bias) = (f32(&self.weight), f32(&self.bias));
+        as_type(
+            norm::layer_norm(as_type(x, DType::F32), weight, bias, NORM_EPS),
+            dtype,
+        )
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use vlft_base::format::grouped;
 use vlft_base::{Diagnostic, Result, did_you_mean, one_of};
+use vlft_model::LoraTargets;
 
 use super::source::{Kind, Origin, Source, Value};
 
@@ -34,6 +35,11 @@ pub(super) enum Shape {
     Number(Bound),
     Pair(Bound),
     Names(Vec<&'static str>),
+    /// Names, or one string that is a regular expression.
+    NamesOrPattern(Vec<&'static str>),
+    /// Patterns with a number each.
+    IntegerTable(RangeInclusive<u64>),
+    NumberTable(Bound),
 }
 
 /// What a number may be. NaN and infinities never are.
@@ -273,6 +279,16 @@ impl Section<'_> {
         Some(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
+    pub(super) fn optional_number(
+        &mut self,
+        key: &'static str,
+        bound: Bound,
+        about: &'static str,
+    ) -> Option<f64> {
+        let value = self.known(key, about, Shape::Number(bound), false)?;
+        self.bounded(key, &value, bound)
+    }
+
     pub(super) fn number(
         &mut self,
         key: &'static str,
@@ -320,10 +336,97 @@ impl Section<'_> {
         let Some(value) = self.known(key, about, Shape::Names(known.to_vec()), false) else {
             return default.to_vec();
         };
+        self.list_of_names(key, &value, known)
+    }
+
+    /// A list of known names, or a regular expression as a string.
+    pub(super) fn names_or_pattern(
+        &mut self,
+        key: &'static str,
+        default: &LoraTargets,
+        known: &[&'static str],
+        about: &'static str,
+    ) -> LoraTargets {
+        let shape = Shape::NamesOrPattern(known.to_vec());
+        match self.known(key, about, shape, false) {
+            None => default.clone(),
+            Some(Value {
+                kind: Kind::String(pattern),
+                ..
+            }) => LoraTargets::Pattern(pattern),
+            Some(value) => LoraTargets::Names(self.list_of_names(key, &value, known)),
+        }
+    }
+
+    /// Patterns with a whole number each, in the order of their text.
+    pub(super) fn integer_table(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+        about: &'static str,
+    ) -> Vec<(String, usize)> {
+        let value = self.known(key, about, Shape::IntegerTable(range.clone()), false);
+        self.entries(key, value, |section, entry| {
+            let number = match entry.kind {
+                Kind::Integer(integer) => u64::try_from(integer).ok(),
+                _ => None,
+            };
+            let number = number.filter(|n| range.contains(n));
+            if number.is_none() {
+                let (least, most) = (range.start(), grouped(*range.end()));
+                section.out_of_range(key, &format!("{least} to {most}"), entry);
+            }
+            number.map(|n| n as usize)
+        })
+    }
+
+    /// Patterns with a number each.
+    pub(super) fn number_table(
+        &mut self,
+        key: &'static str,
+        bound: Bound,
+        about: &'static str,
+    ) -> Vec<(String, f64)> {
+        let value = self.known(key, about, Shape::NumberTable(bound), false);
+        self.entries(key, value, |section, entry| {
+            section.bounded(key, entry, bound)
+        })
+    }
+
+    fn entries<T>(
+        &mut self,
+        key: &'static str,
+        value: Option<Value>,
+        mut read: impl FnMut(&mut Self, &Value) -> Option<T>,
+    ) -> Vec<(String, T)> {
+        match value {
+            None => Vec::new(),
+            Some(Value {
+                kind: Kind::Table(entries),
+                ..
+            }) => {
+                let entries = entries.iter();
+                entries
+                    .filter_map(|(pattern, value)| Some((pattern.clone(), read(self, value)?)))
+                    .collect()
+            }
+            Some(other) => {
+                self.wrong_type(key, "a table such as `{ \"q_proj\" = 32 }`", &other);
+                Vec::new()
+            }
+        }
+    }
+
+    fn list_of_names(
+        &mut self,
+        key: &'static str,
+        value: &Value,
+        known: &[&'static str],
+    ) -> Vec<String> {
         let Kind::List(list) = &value.kind else {
             let expected = format!("a list of strings such as `[\"{}\"]`", known[0]);
-            self.wrong_type(key, &expected, &value);
-            return default.to_vec();
+            self.wrong_type(key, &expected, value);
+            return Vec::new();
         };
         let mut names: Vec<String> = Vec::new();
         for item in list {
@@ -523,6 +626,7 @@ impl Value {
             Kind::Float(_) => "a number",
             Kind::Boolean(_) => "a boolean",
             Kind::List(_) => "a list",
+            Kind::Table(_) => "a table",
             Kind::Other(what) => what,
         };
         let line = self.text.lines().next().unwrap_or_default();

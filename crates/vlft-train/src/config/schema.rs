@@ -46,8 +46,14 @@ fn key_schema(known: &Known, default: &Value) -> Value {
         Shape::Pair(bound) => {
             json!({"type": "array", "items": number(*bound), "minItems": 2, "maxItems": 2})
         }
-        Shape::Names(names) => {
-            json!({"type": "array", "items": {"enum": names}, "uniqueItems": true})
+        Shape::Names(names) => list_of(names),
+        Shape::NamesOrPattern(names) => {
+            json!({"anyOf": [list_of(names), {"type": "string"}]})
+        }
+        Shape::IntegerTable(range) => json!({"type": "object", "additionalProperties":
+            {"type": "integer", "minimum": range.start(), "maximum": range.end()}}),
+        Shape::NumberTable(bound) => {
+            json!({"type": "object", "additionalProperties": number(*bound)})
         }
     };
     schema["description"] = json!(known.about);
@@ -55,6 +61,10 @@ fn key_schema(known: &Known, default: &Value) -> Value {
         schema["default"] = default.clone();
     }
     schema
+}
+
+fn list_of(names: &[&str]) -> Value {
+    json!({"type": "array", "items": {"enum": names}, "uniqueItems": true})
 }
 
 fn number(bound: Bound) -> Value {

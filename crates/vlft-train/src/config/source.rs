@@ -42,7 +42,9 @@ pub(super) enum Kind {
     Float(f64),
     Boolean(bool),
     List(Vec<Value>),
-    /// A table, a date, an integer beyond 64 bits: never what a key wants.
+    /// In the order of its keys.
+    Table(Vec<(String, Value)>),
+    /// A date, an integer beyond 64 bits: never what a key wants.
     Other(&'static str),
 }
 
@@ -218,7 +220,12 @@ fn value_of(text: &str, value: Spanned<DeValue>, set: Option<&Origin>) -> Value 
                 .map(|item| value_of(text, item, set))
                 .collect(),
         ),
-        DeValue::Table(_) => Kind::Other("a table"),
+        DeValue::Table(table) => Kind::Table(
+            table
+                .into_iter()
+                .map(|(key, value)| (key.into_inner().into_owned(), value_of(text, value, set)))
+                .collect(),
+        ),
         DeValue::Datetime(_) => Kind::Other("a date"),
     };
     Value {

@@ -18,7 +18,7 @@ fn problems(text: &str, overrides: &[&str]) -> String {
         let place = place.rsplit('/').next().unwrap();
         let mut line = format!("{place}: {}", problem.message());
         for part in [
-            problem.expectation(),
+            problem.expectation().map(shortened),
             problem.hint_text().map(str::to_owned),
         ] {
             line += &part.map_or(String::new(), |p| format!(" | {p}"));
@@ -32,6 +32,16 @@ fn problems(text: &str, overrides: &[&str]) -> String {
 }
 
 const SMALLEST: &str = "[model]\npath = \"m\"\nbase = \"f32\"\n[data]\ntrain = \"t.jsonl\"\n";
+
+/// The lists of keys grow: `..lora` stands for the whole list of `[lora]`.
+fn shortened(expectation: String) -> String {
+    ["lora", "train"].iter().fold(expectation, |text, table| {
+        let keys = Config::keys();
+        let keys = keys.iter().filter(|known| known.table == *table);
+        let list: Vec<String> = keys.map(|known| format!("`{}`", known.key)).collect();
+        text.replace(&list.join(", "), &format!("..{table}"))
+    })
+}
 
 #[test]
 fn the_smallest_config_has_the_documented_defaults() {
@@ -88,6 +98,8 @@ fn every_key_is_read() {
 path = 'models\x'
 base = "nf4"
 double_quant = false
+quantize = ["language_model", "lm_head"]
+nf4_cache = "cache"
 compute = "bf16"
 [lora]
 rank = 8
@@ -95,6 +107,9 @@ alpha = 12.5
 dropout = 0.05
 targets = ["q_proj", "v_proj"]
 vision = true
+merger = true
+rank_pattern = { "layers.0.*q_proj" = 4 }
+alpha_pattern = { 'q_proj' = 6.5, "v" = 2 }
 rslora = true
 init = "runs/a/adapter"
 [data]
@@ -116,6 +131,9 @@ max_steps = 7
 micro_batch = 2
 accumulate = 4
 learning_rate = 0.0002
+lr_ratio = 16
+vision_learning_rate = 1e-5
+merger_learning_rate = 2e-5
 schedule = "linear"
 warmup_steps = 0
 weight_decay = 0.01
@@ -123,6 +141,7 @@ betas = [0.8, 0]
 eps = 1e-6
 max_grad_norm = 0
 loss_average = "micro_batch"
+neftune_alpha = 5
 gradient_checkpointing = false
 seed = 7
 [eval]
@@ -137,14 +156,19 @@ keep = 1
             path: r"models\x".into(),
             base: Base::Nf4,
             double_quant: false,
+            quantize: vec![Part::LanguageModel, Part::LmHead],
+            nf4_cache: Some("cache".into()),
             compute: Some(Compute::Bf16),
         },
         lora: LoraConfig {
             rank: 8,
             alpha: 12.5,
             dropout: 0.05,
-            targets: vec!["q_proj".into(), "v_proj".into()],
+            targets: LoraTargets::Names(vec!["q_proj".into(), "v_proj".into()]),
             vision: true,
+            merger: true,
+            rank_pattern: vec![("layers.0.*q_proj".into(), 4)],
+            alpha_pattern: vec![("q_proj".into(), 6.5), ("v".into(), 2.0)],
             rslora: true,
             init: Some("runs/a/adapter".into()),
         },
@@ -168,6 +192,9 @@ keep = 1
             micro_batch: 2,
             accumulate: 4,
             learning_rate: 2e-4,
+            lr_ratio: 16.0,
+            vision_learning_rate: Some(1e-5),
+            merger_learning_rate: Some(2e-5),
             schedule: Schedule::Linear,
             warmup_steps: 0,
             weight_decay: 0.01,
@@ -175,6 +202,7 @@ keep = 1
             eps: 1e-6,
             max_grad_norm: 0.0,
             loss_average: LossAverage::MicroBatch,
+            neftune_alpha: 5.0,
             gradient_checkpointing: false,
             seed: 7,
         },
@@ -219,7 +247,8 @@ fn overrides_win_in_their_order_and_need_no_quotes() {
     assert_eq!(config.lora.rank, 8);
     assert_eq!(config.data.train, Path::new("2024"));
     assert_eq!(config.data.val.unwrap(), Path::new("a b/v.jsonl"));
-    assert_eq!(config.lora.targets, ["q_proj"]);
+    let named = LoraTargets::Names(vec!["q_proj".into()]);
+    assert_eq!(config.lora.targets, named);
     assert_eq!(config.model.path, Path::new("quoted"));
     // Overrides may supply what the file lacks.
     assert!(load("", &["model.path=m", "model.base=f32", "data.train=t"]).is_ok());
@@ -258,7 +287,7 @@ a = 1
         "\
 c.toml:1:1: unknown key `rank` | expected one of `model`, `lora`, `data`, `train`, `eval`, `output` | `rank` belongs under `[lora]`
 c.toml:2:2: unknown table `[modle]` | expected one of `model`, `lora`, `data`, `train`, `eval`, `output` | did you mean `[model]`?
-c.toml:5:1: unknown key `lora.rnak` | expected one of `rank`, `alpha`, `dropout`, `targets`, `vision`, `rslora`, `init` | did you mean `rank`?
+c.toml:5:1: unknown key `lora.rnak` | expected one of ..lora | did you mean `rank`?
 c.toml:6:8: `lora.rank` is out of range | expected 1 to 65 536, found `0`
 c.toml:7:9: wrong type for `lora.alpha` | expected a number, found a string `\"x\"`
 c.toml:8:11: `lora.dropout` is out of range | expected a number of at least 0 and below 1, found `1.0`
@@ -274,12 +303,12 @@ c.toml:17:14: `train.accumulate` is out of range | expected 1 to 1 000 000, foun
 c.toml:18:17: `train.learning_rate` is out of range | expected a number above 0, found `nan`
 c.toml:19:9: wrong type for `train.betas` | expected a list of two numbers such as `[0.9, 0.999]`, found a list `[0.9]`
 c.toml:20:7: `train.eps` is out of range | expected a number above 0, found `0`
-c.toml:21:1: unknown key `train.max_pixels` | expected one of `epochs`, `max_steps`, `micro_batch`, `accumulate`, `learning_rate`, `schedule`, `warmup_steps`, `weight_decay`, `betas`, `eps`, `max_grad_norm`, `loss_average`, `gradient_checkpointing`, `seed` | `max_pixels` belongs under `[data]`
+c.toml:21:1: unknown key `train.max_pixels` | expected one of ..train | `max_pixels` belongs under `[data]`
 c.toml:22:8: wrong type for `train.seed` | expected an integer, found an integer beyond 64 bits `99999999999999999999`
-c.toml:23:1: unknown key `train.zzz` | expected one of `epochs`, `max_steps`, `micro_batch`, `accumulate`, `learning_rate`, `schedule`, `warmup_steps`, `weight_decay`, `betas`, `eps`, `max_grad_norm`, `loss_average`, `gradient_checkpointing`, `seed`
-c.toml:24:8: unknown key `train.inner` | expected one of `epochs`, `max_steps`, `micro_batch`, `accumulate`, `learning_rate`, `schedule`, `warmup_steps`, `weight_decay`, `betas`, `eps`, `max_grad_norm`, `loss_average`, `gradient_checkpointing`, `seed`
+c.toml:23:1: unknown key `train.zzz` | expected one of ..train
+c.toml:24:8: unknown key `train.inner` | expected one of ..train
 --set lora.init=: `lora.init` is empty | expected a path
---set lora.rsloar=true: unknown key `lora.rsloar` | expected one of `rank`, `alpha`, `dropout`, `targets`, `vision`, `rslora`, `init` | did you mean `rslora`?
+--set lora.rsloar=true: unknown key `lora.rsloar` | expected one of ..lora | did you mean `rslora`?
 --set train.micro_batch=two: wrong type for `train.micro_batch` | expected an integer, found a string `two`
 c.toml: missing key `model.path` | expected a path | add `path = \"..\"` under `[model]`
 c.toml: missing key `model.base` | expected one of `nf4`, `bf16`, `f32` | add `base = \"..\"` under `[model]`"
@@ -332,18 +361,30 @@ fn malformed_overrides_are_refused_together() {
 }
 
 #[test]
-fn what_this_version_cannot_do_is_refused() {
-    let mut config = Config::new("m", Base::F32, "t");
-    assert!(config.unsupported().is_ok());
-    config.model.base = Base::Nf4;
-    config.model.compute = Some(Compute::Bf16);
-    config.lora.dropout = 0.1;
-    let refused = config.unsupported().unwrap_err();
-    assert_eq!(
-        refused.message(),
-        "`model.base = \"nf4\"` (QLoRA) is not possible in this version yet"
+fn targets_may_be_a_pattern_and_tables_are_checked_entry_by_entry() {
+    let pattern = r"model\.visual\..*fc1";
+    let config = load(
+        SMALLEST,
+        &[&format!(
+            "lora.targets=\"{}\"",
+            pattern.replace('\\', r"\\")
+        )],
     );
-    assert_eq!(refused.further().len(), 2);
+    let targets = config.unwrap().lora.targets;
+    assert_eq!(targets, LoraTargets::Pattern(pattern.into()));
+    assert_eq!(
+        problems(
+            SMALLEST,
+            &[
+                "lora.rank_pattern={ q_proj = 0, v_proj = \"x\" }",
+                "lora.alpha_pattern=3",
+            ]
+        ),
+        "\
+--set lora.alpha_pattern=3: wrong type for `lora.alpha_pattern` | expected a table such as `{ \"q_proj\" = 32 }`, found an integer `3`
+--set lora.rank_pattern={ q_proj = 0, v_proj = \"x\" }: `lora.rank_pattern` is out of range | expected 1 to 65 536, found `0`
+--set lora.rank_pattern={ q_proj = 0, v_proj = \"x\" }: `lora.rank_pattern` is out of range | expected 1 to 65 536, found `\"x\"`"
+    );
 }
 
 #[test]

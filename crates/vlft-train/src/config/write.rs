@@ -40,6 +40,16 @@ fn toml_value(value: &Value) -> String {
             let items: Vec<String> = items.iter().map(toml_value).collect();
             format!("[{}]", items.join(", "))
         }
+        Value::Object(entries) => {
+            let entries = entries.iter();
+            let entries: Vec<String> = entries
+                .map(|(key, value)| {
+                    let key = toml::Value::from(key.as_str());
+                    format!("{key} = {}", toml_value(value))
+                })
+                .collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
         other => other.to_string(),
     }
 }

@@ -1,0 +1,193 @@
+//! NF4: frozen matrices at four bits a weight, bit for bit those of bitsandbytes.
+//!
+//! A matrix stays packed on its device; it becomes dense only for the product, and again for the
+//! product's backward.
+
+mod code;
+mod op;
+mod quantize;
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+pub use code::{DYNAMIC_LEVELS, LEVELS};
+use op::Geometry;
+pub use quantize::{BLOCK, NESTED_BLOCK, Packed, PackedScales, quantize};
+
+/// A packed matrix `[rows, columns]` on its device.
+#[derive(Clone)]
+pub struct Nf4Matrix {
+    geometry: Geometry,
+    codes: Tensor<1, Int>,
+    levels: Tensor<1>,
+    scales: Scales,
+}
+
+#[derive(Clone)]
+enum Scales {
+    Single(Tensor<1>),
+    Double {
+        codes: Tensor<1, Int>,
+        levels: Tensor<1>,
+        /// `[blocks of scales, 1]`
+        nested: Tensor<2>,
+        block: usize,
+        offset: f32,
+    },
+}
+
+/// Code books and block sizes; a checkpoint brings its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Code {
+    /// `[16]`
+    pub levels: Vec<f32>,
+    /// `[256]`, for quantised scales.
+    pub scale_levels: Vec<f32>,
+    /// Even.
+    pub block: usize,
+    pub nested_block: usize,
+}
+
+impl Default for Code {
+    fn default() -> Self {
+        Self {
+            levels: LEVELS.to_vec(),
+            scale_levels: DYNAMIC_LEVELS.to_vec(),
+            block: BLOCK,
+            nested_block: NESTED_BLOCK,
+        }
+    }
+}
+
+impl Nf4Matrix {
+    /// `packed` holds `rows * columns` weights.
+    pub fn new(packed: Packed, code: &Code, [rows, columns]: [usize; 2], device: &Device) -> Self {
+        let floats = |values: Vec<f32>| {
+            let count = values.len();
+            Tensor::<1>::from_data(TensorData::new(values, [count]), (device, DType::F32))
+        };
+        let bytes = |values: Vec<u8>| {
+            let count = values.len();
+            Tensor::<1, Int>::from_data(TensorData::new(values, [count]), (device, DType::U8))
+        };
+        let scales = match packed.scales {
+            PackedScales::Single(scales) => Scales::Single(floats(scales)),
+            PackedScales::Double {
+                codes,
+                nested,
+                offset,
+            } => Scales::Double {
+                codes: bytes(codes),
+                levels: floats(code.scale_levels.clone()),
+                nested: floats(nested).unsqueeze_dim(1),
+                block: code.nested_block,
+                offset,
+            },
+        };
+        Self {
+            geometry: Geometry {
+                rows,
+                columns,
+                block: code.block,
+            },
+            codes: bytes(packed.codes),
+            levels: floats(code.levels.clone()),
+            scales,
+        }
+    }
+
+    /// The dense matrix in f32.
+    pub fn matrix(&self) -> Tensor<2> {
+        let (codes, levels) = (self.codes.clone(), self.levels.clone());
+        op::dequantize(codes, levels, self.scales(), self.geometry)
+    }
+
+    /// Rows of the dense matrix, as an embedding looks them up: `[n, columns]` in f32.
+    pub fn rows(&self, rows: Tensor<1, Int>) -> Tensor<2> {
+        let Geometry { columns, block, .. } = self.geometry;
+        if columns % block != 0 {
+            // Blocks run across rows.
+            return self.matrix().select(0, rows);
+        }
+        let count = rows.dims()[0];
+        let pick = |width: usize| [self.geometry.rows, width];
+        let codes: Tensor<2, Int> = self.codes.clone().reshape(pick(columns / 2));
+        let scales: Tensor<2> = self.scales().reshape(pick(columns / block));
+        let geometry = Geometry {
+            rows: count,
+            ..self.geometry
+        };
+        let codes = codes.select(0, rows.clone()).reshape([count * columns / 2]);
+        let scales = scales.select(0, rows).reshape([count * columns / block]);
+        op::dequantize(codes, self.levels.clone(), scales, geometry)
+    }
+
+    /// `x W^T`, `[N, columns]` -> `[N, rows]`, in the type of `x`.
+    pub fn linear(&self, x: Tensor<2>) -> Tensor<2> {
+        let (codes, levels) = (self.codes.clone(), self.levels.clone());
+        op::linear(x, codes, levels, self.scales(), self.geometry)
+    }
+
+    /// Whether the scales are quantised too.
+    pub fn is_double(&self) -> bool {
+        matches!(self.scales, Scales::Double { .. })
+    }
+
+    /// What double quantisation took off the scales before.
+    pub fn scale_offset(&self) -> Option<f32> {
+        match &self.scales {
+            Scales::Single(_) => None,
+            Scales::Double { offset, .. } => Some(*offset),
+        }
+    }
+
+    pub fn shape(&self) -> [usize; 2] {
+        [self.geometry.rows, self.geometry.columns]
+    }
+
+    /// Back to plain numbers, to be written to a file.
+    pub fn to_packed(&self) -> Packed {
+        let bytes = |codes: &Tensor<1, Int>| codes.to_data().iter::<u8>().collect();
+        let floats = |values: Tensor<1>| values.into_data().iter::<f32>().collect();
+        Packed {
+            codes: bytes(&self.codes),
+            scales: match &self.scales {
+                Scales::Single(scales) => PackedScales::Single(floats(scales.clone())),
+                Scales::Double {
+                    codes,
+                    nested,
+                    offset,
+                    ..
+                } => PackedScales::Double {
+                    codes: bytes(codes),
+                    nested: floats(nested.clone().squeeze_dim(1)),
+                    offset: *offset,
+                },
+            },
+        }
+    }
+
+    /// The scale of each block in f32, `[blocks]`: a sixteenth of a byte a weight.
+    fn scales(&self) -> Tensor<1> {
+        match &self.scales {
+            Scales::Single(scales) => scales.clone(),
+            Scales::Double {
+                codes,
+                levels,
+                nested,
+                block,
+                offset,
+            } => {
+                let blocks = codes.dims()[0];
+                let nested = nested
+                    .clone()
+                    .expand([nested.dims()[0], *block])
+                    .flatten(0, 1);
+                let levels = levels.clone().select(0, codes.clone());
+                levels * nested.narrow(0, 0, blocks) + *offset
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

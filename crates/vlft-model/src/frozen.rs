@@ -1,0 +1,172 @@
+//! What the frozen weights are held as: dense in some type, or some parts of the model in four bits.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use vlft_base::digest::Hasher;
+use vlft_base::output::{Existing, PartialDir, cannot};
+use vlft_base::{Diagnostic, Result};
+use vlft_kernels::nf4::Nf4Matrix;
+
+use crate::checkpoint::{Checkpoint, Storage};
+use crate::quantized;
+
+/// How a checkpoint becomes the frozen base of a model.
+#[derive(Clone, Debug)]
+pub struct Frozen {
+    /// Of everything dense.
+    pub storage: Storage,
+    /// None: everything is dense, what was quantised already is made dense again.
+    pub quantization: Option<Quantization>,
+}
+
+/// NF4, computed while loading or as the checkpoint has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quantization {
+    /// Quantise the scales of blocks too. A checkpoint that is quantised already decides itself.
+    pub double_quant: bool,
+    pub parts: Vec<Part>,
+    /// Folder for quantised copies, so that the next run need not quantise again.
+    pub cache: Option<PathBuf>,
+}
+
+/// A part of the model whose matrices can be held in four bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Linear layers of the language model.
+    LanguageModel,
+    /// Linear layers of the vision tower, mergers included.
+    Visual,
+    EmbedTokens,
+    LmHead,
+}
+
+impl Part {
+    pub const ALL: [Self; 4] = [
+        Self::LanguageModel,
+        Self::Visual,
+        Self::EmbedTokens,
+        Self::LmHead,
+    ];
+
+    /// As configs name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LanguageModel => "language_model",
+            Self::Visual => "visual",
+            Self::EmbedTokens => "embed_tokens",
+            Self::LmHead => "lm_head",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|part| part.name() == name)
+    }
+
+    /// Which part the matrix of this name belongs to, if it can be quantised at all.
+    fn of(name: &str) -> Option<Self> {
+        let in_visual = name.starts_with("model.visual.");
+        match name {
+            "lm_head.weight" => Some(Self::LmHead),
+            "model.language_model.embed_tokens.weight" => Some(Self::EmbedTokens),
+            // A convolution and a table of positions, not linear layers.
+            _ if name.contains(".patch_embed.") || name.contains(".pos_embed.") => None,
+            _ if in_visual => Some(Self::Visual),
+            _ => Some(Self::LanguageModel),
+        }
+    }
+}
+
+impl From<Storage> for Frozen {
+    /// Everything dense.
+    fn from(storage: Storage) -> Self {
+        Self {
+            storage,
+            quantization: None,
+        }
+    }
+}
+
+impl Frozen {
+    /// As the checkpoint has it, quantised matrices included.
+    pub fn as_stored() -> Self {
+        Self::nf4(Quantization {
+            double_quant: true,
+            parts: Vec::new(),
+            cache: None,
+        })
+    }
+
+    /// `quantization` of a 16-bit base. Weights with more digits are rounded to 16 bits first, as
+    /// everywhere where a 16-bit model is quantised; a quantised checkpoint is taken as it is.
+    pub fn nf4(quantization: Quantization) -> Self {
+        Self {
+            storage: Storage::AsStored,
+            quantization: Some(quantization),
+        }
+    }
+
+    pub(crate) fn quantizes(&self, name: &str) -> bool {
+        let quantization = self.quantization.as_ref();
+        quantization.is_some_and(|q| Part::of(name).is_some_and(|part| q.parts.contains(&part)))
+    }
+}
+
+const CACHE_FILE: &str = "nf4.safetensors";
+
+/// A quantised copy of a checkpoint on disk, found by the hash of what it was made from.
+pub(crate) struct Cache {
+    dir: PathBuf,
+    pub(crate) found: Option<Checkpoint>,
+}
+
+impl Cache {
+    /// Opens the copy if it is there. Reads the whole checkpoint once, to hash it.
+    pub(crate) fn open(
+        dir: &Path,
+        source: &Checkpoint,
+        quantization: &Quantization,
+    ) -> Result<Self> {
+        const VERSION: u32 = 1;
+        let parts: Vec<&str> = quantization.parts.iter().map(|part| part.name()).collect();
+        let mut hasher = Hasher::default();
+        source.hash_content(&mut hasher);
+        hasher.add(format!(
+            "{VERSION} {} {}",
+            quantization.double_quant,
+            parts.join(" ")
+        ));
+        let key = &hasher.finish()[..32];
+        let dir = dir.join(format!("nf4-{key}"));
+        let found = match dir.exists() {
+            false => None,
+            true => Some(Checkpoint::open_file(&dir.join(CACHE_FILE)).map_err(|e| {
+                e.hint("delete this folder: it is a cached copy and is made again")
+            })?),
+        };
+        Ok(Self { dir, found })
+    }
+
+    /// Keeps what was quantised. The copy is there as a whole or not at all.
+    pub(crate) fn keep(&self, matrices: &[(String, Nf4Matrix)]) -> Result<()> {
+        let keep = || {
+            let partial = PartialDir::create(&self.dir, Existing::Replace)?;
+            let file = partial.path().join(CACHE_FILE);
+            quantized::write(&file, matrices)?;
+            let synced = fs::File::open(&file).and_then(|file| file.sync_all());
+            synced.map_err(|e| cannot("write", &file, e))?;
+            partial.commit()
+        };
+        keep().map_err(|e| e.hint("free some space, or leave `model.nf4_cache` out"))
+    }
+}
+
+/// A matrix that cannot be quantised.
+pub(crate) fn not_finite(name: &str, file: &Path) -> Diagnostic {
+    Diagnostic::error("a weight is not a finite number")
+        .at(file)
+        .detail(format!("tensor `{name}`"))
+        .hint("the checkpoint is damaged; download it again")
+}
