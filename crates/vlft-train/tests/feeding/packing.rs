@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use vlft_model::lora::{Pair, TEXT_TARGETS};
+use vlft_model::lora::Pair;
 use vlft_model::{
-    AdapterGradients, Adapters, Checkpoint, Config as ModelConfig, Layout, Qwen3Vl, Storage,
+    AdapterGradients, Adapters, Checkpoint, Config as ModelConfig, Layout, LoraSpec, Qwen3Vl,
+    Storage,
 };
 use vlft_processor::processor::{Options as Limits, Processor};
 use vlft_train::batch::MicroBatch;
@@ -63,15 +64,13 @@ fn a_packed_row_has_the_loss_and_the_gradients_of_its_samples() {
         let config = ModelConfig::from_dir(&dir).unwrap();
         let processor = Arc::new(Processor::from_dir(&dir, &Limits::default()).unwrap());
         let (mut samples, _) = Samples::open(&data, &processor, &config, Limit::NONE).unwrap();
-        let layout = Layout::new(
-            &config,
-            &TEXT_TARGETS.map(str::to_owned),
-            true,
-            4,
-            8.0,
-            false,
-        )
-        .unwrap();
+        let spec = LoraSpec {
+            vision: true,
+            rank: 4,
+            alpha: 8.0,
+            ..LoraSpec::default()
+        };
+        let layout = Layout::new(&config, &spec).unwrap();
         let checkpoint = Checkpoint::open(&dir).unwrap();
         let storage = Storage::AsStored;
         let model = Qwen3Vl::load(&config, &checkpoint, Some(&layout), storage, &device).unwrap();
