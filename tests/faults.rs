@@ -63,7 +63,8 @@ fn an_image_that_vanishes_stops_the_run_and_the_rest_is_kept() {
              `run/checkpoints/step-{n}`\n",
             n + 1
         ),
-        "\nhint: put the file back or mend it, then run the same command again to resume\n",
+        "\nhint: put the file back or mend it, then run the same command again to resume; or leave \
+         such records out: `--set data.on_error=skip --allow-changed data.on_error`\n",
     ] {
         assert!(told.contains(part), "{part}\n{told}");
     }
@@ -79,6 +80,105 @@ fn an_image_that_vanishes_stops_the_run_and_the_rest_is_kept() {
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     let all = steps(&run);
     assert_eq!((all.len(), &all[..n]), (n + 2, &lines[..]));
+}
+
+/// The same, and the config says to go on: the record is left out and listed, and a resumed run
+/// leaves it out in the same steps even though the image is back.
+#[cfg(unix)]
+#[test]
+fn with_skip_the_run_goes_on_and_a_resumed_one_skips_the_same() {
+    let dir = scratch_with_data(1_000_000);
+    let (root, run) = (dir.path(), dir.path().join("run"));
+    let config = fs::read_to_string(root.join("c.toml")).unwrap();
+    fs::write(
+        root.join("c.toml"),
+        config
+            .replace("[train]", "on_error = \"skip\"\n[train]")
+            .replace(
+                "checkpoint_every_steps = 3",
+                "checkpoint_every_steps = 1000000",
+            ),
+    )
+    .unwrap();
+    // A checkpoint first, far behind what follows.
+    let child = start(root, 1);
+    signal(&child, "-TERM");
+    assert_eq!(end(child).code, Some(130));
+    let begun = steps(&run).len();
+
+    let image = root.join("data/images/000_000.png");
+    let hidden = root.join("hidden.png");
+    let child = start(root, begun + 3);
+    fs::rename(&image, &hidden).unwrap();
+    let listed = || fs::read_to_string(run.join("skipped.jsonl")).unwrap_or_default();
+    let begin = Instant::now();
+    while listed().lines().count() < 3 {
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "nothing is skipped"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut child = child;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = steps_as_they_are(&run);
+    let skipped: Vec<Value> = listed()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for entry in &skipped {
+        assert_eq!(
+            (&entry["id"], &entry["line"]),
+            (&"sample-000".into(), &1.into())
+        );
+        assert!(
+            entry["why"].as_str().unwrap().contains("000_000.png"),
+            "{entry}"
+        );
+    }
+
+    // Killed, so all since the checkpoint is done again: the image is still gone at
+    // first, and back for the second half.
+    let first_half = format!("train.max_steps={}", begun + (before.len() - begun) / 2);
+    let all = format!("train.max_steps={}", before.len());
+    let mut said = None;
+    for set in [&first_half, &all] {
+        let told = train(root, &["--set", set, "--allow-changed", "train.max_steps"]);
+        assert_eq!(told.code, Some(0), "{}", told.stderr);
+        if hidden.exists() {
+            fs::rename(&hidden, &image).unwrap();
+        }
+        said = Some(told);
+    }
+    let said = said.unwrap();
+    let after = steps(&run);
+    assert_eq!(after.len(), before.len());
+    for (old, new) in before.iter().zip(&after) {
+        // The schedule is another one now; what a step saw is the same.
+        for key in ["samples", "skipped"] {
+            assert_eq!(old[key], new[key], "step {}", old["step"]);
+        }
+    }
+    let lines = metrics(&run);
+    let summary = lines.last().unwrap();
+    assert_eq!(summary["type"], "summary");
+    assert!(summary["skipped"].as_u64().unwrap() >= 2, "{summary}");
+    assert!(
+        said.stdout.contains(" skipped (`run/skipped.jsonl`)"),
+        "{}",
+        said.stdout
+    );
+    assert!(said.stderr.contains("resume   at step "), "{}", said.stderr);
+}
+
+/// Whole lines only: the process was killed.
+fn steps_as_they_are(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    text.lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| line["type"] == "step")
+        .collect()
 }
 
 #[test]

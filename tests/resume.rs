@@ -15,8 +15,8 @@ const STEPS: usize = 60;
 /// Whatever could make a resumed run differ is turned on here, one variant per line: what a step
 /// sees, and how it gets it.
 const VARIANTS: [&str; 2] = [
-    "shuffle = true\nworkers = 1",
-    "shuffle = true\nworkers = 2\nprefetch = 3",
+    "shuffle = true\npacking = true\npack_tokens = 200\nworkers = 1",
+    "shuffle = true\npacking = true\npack_tokens = 200\nworkers = 2\nprefetch = 3",
 ];
 
 #[test]
@@ -186,6 +186,7 @@ path = "{fixtures}/tiny"
 base = "f32"
 [lora]
 rank = 4
+dropout = 0.1
 [data]
 train = "{fixtures}/data/train.jsonl"
 val = "{fixtures}/data7/train.jsonl"

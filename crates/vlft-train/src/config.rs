@@ -98,6 +98,8 @@ pub struct DataConfig {
     pub max_pixels: Option<u64>,
     pub max_tokens: Option<usize>,
     pub too_long: TooLong,
+    /// What happens when a record cannot be made into a sample while the run goes on.
+    pub on_error: OnError,
     pub shuffle: bool,
     /// Several samples end to end in one row.
     pub packing: bool,
@@ -121,6 +123,7 @@ impl DataConfig {
             max_pixels: None,
             max_tokens: None,
             too_long: TooLong::Error,
+            on_error: OnError::Error,
             shuffle: true,
             packing: false,
             pack_tokens: None,
@@ -134,6 +137,16 @@ impl DataConfig {
     pub fn row_tokens(&self) -> Option<usize> {
         self.pack_tokens.or(self.max_tokens)
     }
+}
+
+/// What happens when an image vanishes or breaks under a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// The run stops, with a checkpoint.
+    Error,
+    /// The step goes on without the record, which is listed in `RUN/skipped.jsonl`.
+    Skip,
 }
 
 /// What happens to a sample of more than `max_tokens`. It is never cut.
@@ -440,6 +453,11 @@ impl DataConfig {
                 d.too_long,
                 "drop: counted and listed; never cut",
             ),
+            on_error: s.choice(
+                "on_error",
+                d.on_error,
+                "a record that breaks while training; skip: listed and counted",
+            ),
             shuffle: s.boolean(
                 "shuffle",
                 d.shuffle,
@@ -633,6 +651,9 @@ impl FromStr for Compute {
     fn from_str(name: &str) -> Result<Self> {
         reader::named(name)
     }
+}
+impl Choice for OnError {
+    const ALL: &[(&str, Self)] = &[("error", OnError::Error), ("skip", OnError::Skip)];
 }
 impl Choice for TooLong {
     const ALL: &[(&str, Self)] = &[("error", TooLong::Error), ("drop", TooLong::Drop)];

@@ -7,7 +7,7 @@ use vlft_base::{Diagnostic, Result, format};
 use vlft_model::Config as ModelConfig;
 use vlft_processor::processor::Processor;
 
-use crate::config::Config;
+use crate::config::{Config, OnError};
 use crate::loading::Workers;
 use crate::order::Order;
 use crate::samples::{Dropped, Limit, Samples};
@@ -24,18 +24,21 @@ pub(crate) struct Data {
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
-/// Makes every record of both files into a sample once, and says all that is wrong.
+/// Makes every record of both files into a sample once, and says all that is wrong. Once a run has
+/// begun, `data.on_error` decides about training records that have broken since.
 pub(crate) fn open(
     config: &Config,
     processor: &Arc<Processor>,
     model: &ModelConfig,
+    has_begun: bool,
 ) -> Result<Data> {
     let data = &config.data;
-    let open = |path: &Path, key, max_tokens| {
+    let open = |path: &Path, key, max_tokens, broken| {
         let limit = Limit {
             max_tokens,
             key,
             too_long: data.too_long,
+            broken,
         };
         Samples::open(path, processor, model, limit)
     };
@@ -44,11 +47,16 @@ pub(crate) fn open(
         (true, None) => ("data.pack_tokens", data.pack_tokens),
         (_, max_tokens) => (MAX_TOKENS, max_tokens),
     };
-    let (mut train, mut dropped) = open(&data.train, key, longest)?;
+    // Groups by length need every length, and nobody knows that of a broken record.
+    let broken = match has_begun && !data.packing && !data.group_by_length {
+        true => data.on_error,
+        false => OnError::Error,
+    };
+    let (mut train, mut dropped) = open(&data.train, key, longest, broken)?;
     let val = match &data.val {
         None => None,
         Some(path) => {
-            let (val, more) = open(path, MAX_TOKENS, data.max_tokens)?;
+            let (val, more) = open(path, MAX_TOKENS, data.max_tokens, OnError::Error)?;
             dropped.extend(more);
             Some(Arc::new(val))
         }

@@ -13,7 +13,7 @@ use vlft_dataset::jsonl;
 use vlft_model::Checkpoint;
 use vlft_processor::contract::Contract;
 
-use crate::config::{Change, Config};
+use crate::config::{Change, Config, OnError};
 
 pub(crate) const INPUTS_FILE: &str = "inputs.json";
 const VERSION: u32 = 1;
@@ -24,6 +24,8 @@ pub(crate) struct Inputs {
     version: u32,
     model: Model,
     train: Records,
+    /// Records that are trained on: those that are too long or weigh nothing are left out.
+    samples: u64,
     val: Option<Records>,
     /// How records become samples: tokenizer, template, image sizes.
     contract: Contract,
@@ -50,7 +52,12 @@ struct Records {
 }
 
 impl Inputs {
-    pub(crate) fn of(config: &Config, weights: &Checkpoint, contract: Contract) -> Result<Self> {
+    pub(crate) fn of(
+        config: &Config,
+        weights: &Checkpoint,
+        contract: Contract,
+        samples: usize,
+    ) -> Result<Self> {
         let model_config = config.model.path.join("config.json");
         let hash = sha256_file(&model_config).map_err(|e| cannot("read", &model_config, e))?;
         Ok(Self {
@@ -60,6 +67,7 @@ impl Inputs {
                 weights: weights.fingerprint(),
             },
             train: Records::of(&config.data.train)?,
+            samples: samples as u64,
             val: config.data.val.as_deref().map(Records::of).transpose()?,
             contract,
         })
@@ -89,7 +97,12 @@ impl Inputs {
 
     /// What is different `now`, in words. `changed`: keys of the config that changed; what follows
     /// from one of them is not told again.
-    pub(crate) fn differences(&self, now: &Self, changed: &[Change]) -> Vec<Difference> {
+    pub(crate) fn differences(
+        &self,
+        now: &Self,
+        config: &Config,
+        changed: &[Change],
+    ) -> Vec<Difference> {
         let mut found = Vec::new();
         let mut tell = |key: &'static str, text: String| found.push(Difference { key, text });
         if self.model.config != now.model.config {
@@ -104,11 +117,19 @@ impl Inputs {
                 tell("model.path", text);
             }
         }
-        if let Some(text) = self.train.difference(&now.train) {
+        // With `skip`, images may come and go.
+        let images = config.data.on_error == OnError::Error;
+        if let Some(text) = self.train.difference(&now.train, images) {
             tell("data.train", text);
+        } else if self.samples != now.samples && !differs("data.max_tokens") {
+            let (was, now) = (self.samples, now.samples);
+            tell(
+                "data.train",
+                format!("{was} of its records were trained on, now {now}"),
+            );
         }
         if let (Some(was), Some(now)) = (&self.val, &now.val)
-            && let Some(text) = was.difference(now)
+            && let Some(text) = was.difference(now, true)
         {
             tell("data.val", text);
         }
@@ -153,7 +174,7 @@ impl Records {
         })
     }
 
-    fn difference(&self, now: &Self) -> Option<String> {
+    fn difference(&self, now: &Self, images: bool) -> Option<String> {
         if self.sha256 != now.sha256 {
             let shown = |r: &Self| {
                 let count = format::count(r.records, "record");
@@ -164,7 +185,7 @@ impl Records {
             };
             return Some(format!("had {}, has now {}", shown(self), shown(now)));
         }
-        (self.image_bytes != now.image_bytes).then(|| {
+        (images && self.image_bytes != now.image_bytes).then(|| {
             let shown = |r: &Self| format::grouped(r.image_bytes);
             format!(
                 "its images have changed: {} bytes together, now {}",

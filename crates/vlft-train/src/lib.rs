@@ -22,6 +22,7 @@ pub mod report;
 mod run_dir;
 pub mod samples;
 pub mod schedule;
+mod skipped;
 mod start;
 mod step;
 mod stop;

@@ -89,7 +89,8 @@ pub struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// `requests`: for each micro-batch the places of its records in `samples`, at least one.
+    /// `requests`: for each micro-batch the places of its records in `samples`. One without any has
+    /// no batch.
     pub fn new(
         samples: &Arc<Samples>,
         workers: &Workers,

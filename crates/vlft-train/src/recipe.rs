@@ -21,7 +21,7 @@ use crate::dump::{Numbers, SampleLoss};
 use crate::eval::{Evaluation, evaluate};
 use crate::header::{Arrangement, Header};
 use crate::inputs::Inputs;
-use crate::loading::{Stream, Workers};
+use crate::loading::{Failed, Stream, Workers};
 use crate::lock::Lock;
 use crate::log::{EvalLine, Journal, Line, Pace, ProgressLine, StepLine};
 use crate::optim::clip;
@@ -30,6 +30,7 @@ use crate::rates::{Rates, rates};
 use crate::run_dir::{Opening, RunDir};
 use crate::samples::Samples;
 use crate::schedule::learning_rate;
+use crate::skipped::Skipped;
 use crate::start::last_part;
 use crate::step::accumulate;
 use crate::stop::Stop;
@@ -86,14 +87,15 @@ pub fn train(
         max_pixels: config.data.max_pixels,
     };
     let processor = Arc::new(Processor::from_dir(&config.model.path, &limits)?);
-    let data = data::open(config, &processor, &model_config)?;
+    let has_begun = !options.force && RunDir::has_checkpoint(run_dir)?;
+    let data = data::open(config, &processor, &model_config, has_begun)?;
 
     let mut order = data.order;
     let total_steps = order.total_steps(&config.train);
     let arrangement = Arrangement::new(&config.data, &config.train, &mut order, &data.train);
     let opening = Opening {
         config,
-        inputs: &Inputs::of(config, &checkpoint, processor.contract())?,
+        inputs: &Inputs::of(config, &checkpoint, processor.contract(), data.train.len())?,
         total_steps,
         force: options.force,
         allow_changed: &options.allow_changed,
@@ -104,6 +106,8 @@ pub fn train(
     for warning in dropped.into_iter().chain(data.warnings) {
         observe(Event::Warning(warning));
     }
+
+    let skipped = Skipped::open(run.path(), &data.train)?;
 
     let frozen = config.model.frozen();
     let compute = config.model.compute.unwrap_or(Compute::F32);
@@ -122,6 +126,7 @@ pub fn train(
         arrangement,
         val: data.val,
         workers: data.workers,
+        skipped,
         total_steps,
         lock,
     };
@@ -146,6 +151,7 @@ struct Trainer<'a> {
     arrangement: Arrangement,
     val: Option<Arc<Samples>>,
     workers: Workers,
+    skipped: Skipped,
     total_steps: u64,
     lock: Lock,
 }
@@ -205,16 +211,17 @@ impl Trainer<'_> {
         let mut order = self.order.clone();
         let mut pace = Pace::new(self.total_steps);
         let mut ahead = order.clone();
-        let micro_batches =
-            (progress.step..self.total_steps).flat_map(|step| ahead.step(&config.train, step));
+        let skipped = &self.skipped;
+        let micro_batches = (progress.step..self.total_steps)
+            .flat_map(|step| skipped.without(step + 1, ahead.step(&config.train, step)));
         let mut stream = Stream::new(&self.samples, &self.workers, micro_batches);
 
         while progress.step < self.total_steps {
             if stop.load(Ordering::SeqCst) {
                 return Err(Stop::Signal);
             }
-            let micro_batches = order.step(&config.train, progress.step);
-            let line = self.step(progress, &micro_batches, &mut stream)?;
+            let planned = order.step(&config.train, progress.step);
+            let line = self.step(progress, planned, &mut stream, observe)?;
             let mut shown = pace.step(&line);
             self.log(journal, Line::Step(line), observe)?;
 
@@ -236,9 +243,11 @@ impl Trainer<'_> {
     fn step(
         &self,
         progress: &mut Progress,
-        micro_batches: &[Vec<usize>],
+        planned: Vec<Vec<usize>>,
         stream: &mut Stream,
+        observe: Observer,
     ) -> Result<StepLine, Stop> {
+        let step = progress.step + 1;
         let start = Instant::now();
         let train = &self.config.train;
         let outcome = accumulate(
@@ -246,15 +255,21 @@ impl Trainer<'_> {
             &self.model,
             &progress.adapters,
             stream,
-            micro_batches.len(),
+            planned.len(),
             progress.step * train.accumulate as u64,
         )
         .map_err(Stop::Sample)?;
+        self.go_on_without(step, &outcome.failed, observe)?;
+        let failed = |index| outcome.failed.iter().any(|failed| failed.index == index);
+        let (skipped, samples): (Vec<usize>, Vec<usize>) = planned
+            .into_iter()
+            .flatten()
+            .partition(|index| failed(*index) || self.skipped.lists(step, *index));
         let lr = learning_rate(train, progress.step, self.total_steps);
         let grad_norm = outcome.gradients.norm();
         if !outcome.loss.is_finite() || !grad_norm.is_finite() {
             let loss = outcome.loss;
-            return Err(self.not_a_number(progress, micro_batches, [loss, grad_norm, lr]));
+            return Err(self.not_a_number(progress, &samples, [loss, grad_norm, lr]));
         }
         let gradients = clip(outcome.gradients, grad_norm, train.max_grad_norm);
         let adapters = &mut progress.adapters;
@@ -272,19 +287,32 @@ impl Trainer<'_> {
             supervised_tokens: outcome.supervised_tokens,
             seconds: start.elapsed().as_secs_f64(),
             data_seconds: outcome.waited.as_secs_f64(),
-            samples: micro_batches
-                .iter()
-                .flatten()
-                .map(|index| self.samples.id(*index).to_owned())
-                .collect(),
+            samples: self.ids(&samples),
+            skipped: self.ids(&skipped),
         })
+    }
+
+    fn ids(&self, indices: &[usize]) -> Vec<String> {
+        let ids = indices.iter().map(|index| self.samples.id(*index));
+        ids.map(str::to_owned).collect()
+    }
+
+    /// Lists records that a step could not have.
+    fn go_on_without(&self, step: u64, failed: &[Failed], observe: Observer) -> Result<(), Stop> {
+        if !failed.is_empty() {
+            let warnings = self.skipped.add(step, failed, &self.samples);
+            for warning in warnings.map_err(Stop::Write)? {
+                observe(Event::Warning(warning));
+            }
+        }
+        Ok(())
     }
 
     /// Dumps the step: each of its samples by itself, with the adapters that it began with.
     fn not_a_number(
         &self,
         progress: &Progress,
-        micro_batches: &[Vec<usize>],
+        indices: &[usize],
         [loss, grad_norm, learning_rate]: [f64; 3],
     ) -> Stop {
         let alone = |index: &usize| {
@@ -295,7 +323,7 @@ impl Trainer<'_> {
             let mean = nll.iter().map(|x| f64::from(*x)).sum::<f64>() / nll.len() as f64;
             Ok(SampleLoss::new(&self.samples, *index, mean))
         };
-        let samples: Result<_> = micro_batches.iter().flatten().map(alone).collect();
+        let samples: Result<_> = indices.iter().map(alone).collect();
         let numbers = samples.map(|samples| Numbers {
             step: progress.step + 1,
             loss,

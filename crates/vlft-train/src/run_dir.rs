@@ -12,6 +12,7 @@ use crate::checkpoint::State;
 use crate::config::Config;
 use crate::inputs::{INPUTS_FILE, Inputs};
 use crate::log::METRICS_FILE;
+use crate::skipped::SKIPPED_FILE;
 
 const CONFIG_FILE: &str = "config.toml";
 const CHANGES_FILE: &str = "changes.jsonl";
@@ -65,6 +66,12 @@ impl RunDir {
         Ok((run, from))
     }
 
+    /// Whether a run in this folder has saved anything.
+    pub(crate) fn has_checkpoint(path: &Path) -> Result<bool> {
+        let path = path.to_path_buf();
+        Ok(!Self { path }.steps()?.is_empty())
+    }
+
     /// Removes what a run writes, and nothing else.
     fn clear(&self) -> Result<()> {
         for dir in [self.checkpoints(), self.adapter()] {
@@ -82,6 +89,7 @@ impl RunDir {
             METRICS_FILE,
             CHANGES_FILE,
             INPUTS_FILE,
+            SKIPPED_FILE,
             "report.html",
             "dropped.jsonl",
         ];
@@ -115,22 +123,23 @@ impl RunDir {
         Ok(self.steps()?.last().copied())
     }
 
-    /// Deletes all but the newest `keep`, at least one.
+    /// Deletes all but the newest `keep`, at least one, and what killed writes have left behind.
     pub(crate) fn prune(&self, keep: usize) -> Result<()> {
         let steps = self.steps()?;
         let surplus = steps.len().saturating_sub(keep.max(1));
-        let left_over = self.checkpoints().join("going.partial");
-        if left_over.exists() {
-            fs::remove_dir_all(&left_over).map_err(|e| cannot("remove", &left_over, e))?;
-        }
         for step in &steps[..surplus] {
             // Renamed first: being killed here leaves no half checkpoint under a whole one's name.
-            let (dir, going) = (
-                self.checkpoint(*step),
-                self.checkpoints().join("going.partial"),
-            );
+            let dir = self.checkpoint(*step);
+            let going = dir.with_extension("partial");
             fs::rename(&dir, &going).map_err(|e| cannot("rename", &dir, e))?;
-            fs::remove_dir_all(&going).map_err(|e| cannot("remove", &going, e))?;
+        }
+        let dir = self.checkpoints();
+        for entry in fs::read_dir(&dir).map_err(|e| cannot("read", &dir, e))? {
+            let path = entry.map_err(|e| cannot("read", &dir, e))?.path();
+            let ending = path.extension().and_then(|e| e.to_str());
+            if matches!(ending, Some("partial" | "replaced")) {
+                fs::remove_dir_all(&path).map_err(|e| cannot("remove", &path, e))?;
+            }
         }
         Ok(())
     }

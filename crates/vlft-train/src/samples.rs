@@ -12,7 +12,7 @@ use vlft_processor::processor::Processor;
 use vlft_processor::sample::Sample;
 
 use crate::batch::MicroBatch;
-use crate::config::TooLong;
+use crate::config::{OnError, TooLong};
 use crate::loading::Failed;
 
 /// Records of one JSONL file, in file order.
@@ -42,6 +42,9 @@ pub struct Limit {
     /// The key of the config that says so.
     pub key: &'static str,
     pub too_long: TooLong,
+    /// Whether a record may be one that cannot be made into a sample at present: then a step that
+    /// needs it goes on without it.
+    pub broken: OnError,
 }
 
 impl Limit {
@@ -49,6 +52,7 @@ impl Limit {
         max_tokens: None,
         key: "data.max_tokens",
         too_long: TooLong::Error,
+        broken: OnError::Error,
     };
 }
 
@@ -71,7 +75,11 @@ impl Samples {
         let checked: Vec<Result<usize>> = (0..samples.len())
             .into_par_iter()
             .map(|index| {
-                let sample = samples.sample(index)?;
+                let sample = match samples.sample(index) {
+                    // Nobody knows how long it is; whoever resumes compares the numbers of samples.
+                    Err(_) if limit.broken == OnError::Skip => return Ok(0),
+                    made => made?,
+                };
                 samples.check(index, &sample, model)?;
                 Ok(sample.len())
             })

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use vlft_base::Result;
+use vlft_base::{Diagnostic, Result};
 use vlft_model::lora::Dropout;
 use vlft_model::{AdapterGradients, Adapters, Neftune, Qwen3Vl};
 
-use crate::config::{Config, LossAverage};
-use crate::loading::Stream;
+use crate::config::{Config, LossAverage, OnError};
+use crate::loading::{Failed, Stream};
 
 /// Loss and gradients of one step, averaged as the config says.
 pub(crate) struct StepOutcome {
@@ -16,6 +16,8 @@ pub(crate) struct StepOutcome {
     pub(crate) tokens: u64,
     pub(crate) padding_tokens: u64,
     pub(crate) supervised_tokens: u64,
+    /// Records that the step went on without, because the config says so.
+    pub(crate) failed: Vec<Failed>,
     /// Spent waiting for data.
     pub(crate) waited: Duration,
 }
@@ -39,10 +41,17 @@ pub(crate) fn accumulate(
     let seed = train.seed;
     let mut gradients = AdapterGradients::new(adapters.pairs().len());
     let (mut loss, mut weight, mut tokens, mut supervised_tokens) = (0.0, 0.0, 0, 0);
-    let (mut padding_tokens, mut waited) = (0, Duration::ZERO);
+    let (mut padding_tokens, mut waited, mut failed) = (0, Duration::ZERO, Vec::new());
     for (pass, loaded) in (first_pass..).zip(micro_batches.take(count)) {
         waited += loaded.waited;
-        let mut batch = loaded.whole()?;
+        failed.extend(loaded.failed);
+        if config.data.on_error == OnError::Error && !failed.is_empty() {
+            break;
+        }
+        // A micro-batch that lost all its records keeps its place among the others.
+        let Some(mut batch) = loaded.batch else {
+            continue;
+        };
         let adapters = adapters.with_dropout(Dropout {
             probability: lora.dropout,
             seed,
@@ -72,6 +81,16 @@ pub(crate) fn accumulate(
         padding_tokens += batch.padding() as u64;
         supervised_tokens += nll.len() as u64;
     }
+    let stops = config.data.on_error == OnError::Error || supervised_tokens == 0;
+    if stops && let Some(error) = Diagnostic::all(failed.iter().map(|f| f.error.clone())) {
+        return Err(error);
+    }
+    if supervised_tokens == 0 {
+        return Err(
+            Diagnostic::error("every record of the step is in the list of skipped ones")
+                .hint("mend them, and remove their lines from `skipped.jsonl`"),
+        );
+    }
     // Not 0: records of weight 0 are left out, and every record has a supervised token.
     let mean = 1.0 / weight;
     Ok(StepOutcome {
@@ -80,6 +99,7 @@ pub(crate) fn accumulate(
         tokens,
         padding_tokens,
         supervised_tokens,
+        failed,
         waited,
     })
 }

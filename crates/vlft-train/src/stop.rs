@@ -27,7 +27,8 @@ impl Stop {
                 Err(error) => unwritable(error, step, None),
             },
             Stop::Sample(error) => with_kept(error, step, kept)
-                .hint("put the file back or mend it, then run the same command again to resume"),
+                .hint("put the file back or mend it, then run the same command again to resume; or leave such \
+                 records out: `--set data.on_error=skip --allow-changed data.on_error`"),
             Stop::NotANumber(error) => with_kept(error, step, kept),
             Stop::Write(error) => unwritable(error, step, kept.ok().flatten().as_deref()),
         }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use vlft_base::format;
 
 use crate::log::{Line, SummaryLine, waiting};
+use crate::skipped::SKIPPED_FILE;
 
 /// What a finished run reports.
 #[derive(Clone, Debug, Serialize)]
@@ -33,6 +34,11 @@ impl fmt::Display for Summary {
         if let Some(waiting) = waiting(summary.data_seconds, summary.seconds) {
             write!(f, ", {waiting}")?;
         }
+        if summary.skipped > 0 {
+            let count = format::count(summary.skipped, "record");
+            let list = self.run.join(SKIPPED_FILE);
+            write!(f, ", {count} skipped (`{}`)", list.display())?;
+        }
         write!(f, "   adapter `{}`", self.adapter.display())
     }
 }
@@ -58,6 +64,7 @@ pub(crate) fn summarise(lines: &[Line], best_eval_loss: Option<f64>) -> SummaryL
         tokens: steps().map(|step| step.tokens).sum(),
         supervised_tokens: steps().map(|step| step.supervised_tokens).sum(),
         seconds: steps().map(|step| step.seconds).sum(),
+        skipped: steps().map(|step| step.skipped.len() as u64).sum(),
         data_seconds: steps().map(|step| step.data_seconds).sum(),
     }
 }

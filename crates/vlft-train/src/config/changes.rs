@@ -33,10 +33,11 @@ impl fmt::Display for Change {
 /// steps mean (the modules, the weights below them, which sample belongs to which step), so a run
 /// with another value is another run. Paths may change when the content is the same: that is
 /// checked on its own.
-const CHANGEABLE: [&str; 15] = [
+const CHANGEABLE: [&str; 16] = [
     "model.path",
     "data.train",
     "data.val",
+    "data.on_error",
     "data.workers",
     "data.prefetch",
     "train.epochs",

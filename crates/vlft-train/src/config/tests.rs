@@ -63,6 +63,7 @@ rslora = false
 [data]
 train = "t.jsonl"
 too_long = "error"
+on_error = "error"
 shuffle = true
 packing = false
 group_by_length = false
@@ -119,6 +120,7 @@ min_pixels = 65_536
 max_pixels = 1_310_720
 max_tokens = 4096
 too_long = "drop"
+on_error = "skip"
 shuffle = false
 packing = true
 pack_tokens = 8192
@@ -179,6 +181,7 @@ keep = 1
             max_pixels: Some(1_310_720),
             max_tokens: Some(4096),
             too_long: TooLong::Drop,
+            on_error: OnError::Skip,
             shuffle: false,
             packing: true,
             pack_tokens: Some(8192),

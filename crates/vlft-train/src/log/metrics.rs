@@ -42,6 +42,9 @@ pub struct StepLine {
     pub data_seconds: f64,
     /// Record ids, in the order of the stream.
     pub samples: Vec<String>,
+    /// Ids of records that the step went on without; see `data.on_error`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<String>,
 }
 
 /// The validation set, after `step` finished steps. Log it before the checkpoint of that step, so
@@ -74,6 +77,9 @@ pub struct SummaryLine {
     pub seconds: f64,
     #[serde(default)]
     pub data_seconds: f64,
+    /// Records that steps went on without.
+    #[serde(default)]
+    pub skipped: u64,
 }
 
 impl Line {
@@ -242,6 +248,7 @@ mod tests {
             seconds: 0.5,
             data_seconds: 0.125,
             samples: vec![format!("doc \"{step}\"")],
+            skipped: Vec::new(),
         })
     }
 
@@ -267,6 +274,7 @@ mod tests {
             supervised_tokens: 40,
             seconds: 2.0,
             data_seconds: 0.5,
+            skipped: 0,
         })
     }
 

@@ -218,6 +218,7 @@ mod tests {
             seconds,
             data_seconds: if step > 40 { seconds / 8.0 } else { 0.0 },
             samples: Vec::new(),
+            skipped: Vec::new(),
         };
         let mut pace = Pace::new(100);
         for i in 1..=50 {

@@ -19,6 +19,7 @@ fn run(dir: &Path, n: u64) {
             seconds: 1.0 + 0.2 * noise,
             data_seconds: 0.0,
             samples: vec![format!("bill & co <{step}>"), format!("doc-{}", step * 7)],
+            skipped: Vec::new(),
         };
         log.write(&Line::Step(line)).unwrap();
         if step % 25 == 0 {

@@ -100,7 +100,7 @@ fn accept(
     let allowed = |key: &str| opening.allow_changed.iter().any(|k| k == key);
     let mut warnings = Vec::new();
     let contents = match Inputs::read(&run.path)? {
-        Some(inputs) => inputs.differences(opening.inputs, &changes),
+        Some(inputs) => inputs.differences(opening.inputs, opening.config, &changes),
         None => {
             warnings.push(
                 Diagnostic::warning("this run does not say which data and model it began with")
