@@ -301,6 +301,8 @@ impl Checkpoint {
                 .collect();
             TensorData::new(rounded, shape)
         };
+        // The copy is what is needed from now on; both together would be twice the model.
+        mmap::release(&self.files[entry.file].1, &entry.range);
         Ok(Tensor::from_data(data, (device, wanted)))
     }
 

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
 use memmap2::Mmap;
@@ -15,4 +16,20 @@ pub(crate) fn map(path: &Path) -> Result<Mmap> {
     // SAFETY: the mapping is read-only and private to us. Another process that truncates the file
     // while we read it would end us with SIGBUS; model files are not written while they are used.
     unsafe { Mmap::map(&file) }.map_err(cannot)
+}
+
+/// Says that these bytes will not be read again soon: their pages no longer count as ours. If they
+/// are read again, they come from the file again.
+pub(crate) fn release(map: &Mmap, range: &Range<usize>) {
+    #[cfg(unix)]
+    {
+        use memmap2::UncheckedAdvice::DontNeed;
+        // SAFETY: the mapping is read-only and backed by a file, so pages that are dropped come back
+        // with the same bytes, also for a slice that is still borrowed.
+        let advised = unsafe { map.unchecked_advise_range(DontNeed, range.start, range.len()) };
+        // A system that cannot do it keeps the pages, as without asking.
+        let _ = advised;
+    }
+    #[cfg(not(unix))]
+    let _ = (map, range);
 }
