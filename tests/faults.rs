@@ -138,20 +138,15 @@ fn with_skip_the_run_goes_on_and_a_resumed_one_skips_the_same() {
         );
     }
 
-    // Killed, so all since the checkpoint is done again: the image is still gone at
-    // first, and back for the second half.
-    let first_half = format!("train.max_steps={}", begun + (before.len() - begun) / 2);
-    let all = format!("train.max_steps={}", before.len());
-    let mut said = None;
-    for set in [&first_half, &all] {
-        let told = train(root, &["--set", set, "--allow-changed", "train.max_steps"]);
-        assert_eq!(told.code, Some(0), "{}", told.stderr);
-        if hidden.exists() {
-            fs::rename(&hidden, &image).unwrap();
-        }
-        said = Some(told);
-    }
-    let said = said.unwrap();
+    // Killed, so all since the checkpoint is done again. The image is back, and yet it is left out
+    // of the steps that did without it.
+    fs::rename(&hidden, &image).unwrap();
+    let up_to = |steps: usize| {
+        let set = format!("train.max_steps={steps}");
+        train(root, &["--set", &set, "--allow-changed", "train.max_steps"])
+    };
+    let said = up_to(before.len());
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
     let after = steps(&run);
     assert_eq!(after.len(), before.len());
     for (old, new) in before.iter().zip(&after) {
@@ -170,6 +165,18 @@ fn with_skip_the_run_goes_on_and_a_resumed_one_skips_the_same() {
         said.stdout
     );
     assert!(said.stderr.contains("resume   at step "), "{}", said.stderr);
+
+    // A run that has begun goes on also if the image is gone when it is resumed.
+    fs::rename(&image, &hidden).unwrap();
+    let said = up_to(before.len() + 5);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains(" goes on without record `sample-000`\n"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(steps(&run).len(), before.len() + 5);
 }
 
 /// Whole lines only: the process was killed.
@@ -295,6 +302,22 @@ fn signal(child: &Child, signal: &str) {
         .args([signal, &child.id().to_string()])
         .status();
     assert!(sent.unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn two_processes_cannot_train_in_one_folder() {
+    let dir = scratch(1_000_000);
+    let child = start(dir.path(), 1);
+    let second = train(dir.path(), &["--force"]);
+    assert_eq!(second.code, Some(2), "{}", second.stderr);
+    assert_eq!(
+        second.stderr,
+        "error: another process is training in this folder\n  --> run\n\n\
+         hint: wait for it or stop it, or choose another `--out`\n"
+    );
+    signal(&child, "-TERM");
+    assert_eq!(end(child).code, Some(130));
 }
 
 /// A limit on the size of one file: the first checkpoint breaks off in the middle of a file.

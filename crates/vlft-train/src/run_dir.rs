@@ -2,7 +2,7 @@
 
 mod resume;
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use vlft_base::output::{cannot, write_atomic};
@@ -19,6 +19,8 @@ const CHANGES_FILE: &str = "changes.jsonl";
 
 pub(crate) struct RunDir {
     path: PathBuf,
+    /// Held as long as the run goes on; see [`lock`].
+    lock: Option<File>,
 }
 
 /// What a run is to be.
@@ -43,9 +45,10 @@ impl RunDir {
         opening: &Opening,
         warn: &mut dyn FnMut(Diagnostic),
     ) -> Result<(Self, Option<State>)> {
-        let run = Self {
-            path: path.to_path_buf(),
-        };
+        let mut run = Self::at(path);
+        if path.is_dir() {
+            run.lock = lock(path)?;
+        }
         let config_path = path.join(CONFIG_FILE);
         let is_run = config_path.exists() || !run.steps()?.is_empty();
         let mut from = None;
@@ -61,6 +64,9 @@ impl RunDir {
             resume::without_config(&run)?;
         }
         fs::create_dir_all(path).map_err(|e| cannot("create", path, e))?;
+        if run.lock.is_none() {
+            run.lock = lock(path)?;
+        }
         opening.inputs.write(path)?;
         write_atomic(&config_path, opening.config.to_toml(path).as_bytes())?;
         Ok((run, from))
@@ -68,8 +74,14 @@ impl RunDir {
 
     /// Whether a run in this folder has saved anything.
     pub(crate) fn has_checkpoint(path: &Path) -> Result<bool> {
-        let path = path.to_path_buf();
-        Ok(!Self { path }.steps()?.is_empty())
+        Ok(!Self::at(path).steps()?.is_empty())
+    }
+
+    fn at(path: &Path) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            lock: None,
+        }
     }
 
     /// Removes what a run writes, and nothing else.
@@ -161,5 +173,22 @@ impl RunDir {
         }
         steps.sort_unstable();
         Ok(steps)
+    }
+}
+
+/// Two processes in one run would write over each other. The lock is on the folder itself, and goes
+/// when the process does, however it ends. Where folders cannot be locked there is none.
+fn lock(path: &Path) -> Result<Option<File>> {
+    let Ok(folder) = File::open(path) else {
+        return Ok(None);
+    };
+    match folder.try_lock() {
+        Ok(()) => Ok(Some(folder)),
+        Err(TryLockError::WouldBlock) => Err(Diagnostic::error(
+            "another process is training in this folder",
+        )
+        .at(path)
+        .hint("wait for it or stop it, or choose another `--out`")),
+        Err(TryLockError::Error(_)) => Ok(None),
     }
 }

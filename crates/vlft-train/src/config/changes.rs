@@ -33,8 +33,9 @@ impl fmt::Display for Change {
 /// steps mean (the modules, the weights below them, which sample belongs to which step), so a run
 /// with another value is another run. Paths may change when the content is the same: that is
 /// checked on its own.
-const CHANGEABLE: [&str; 16] = [
+const CHANGEABLE: [&str; 22] = [
     "model.path",
+    "model.nf4_cache",
     "data.train",
     "data.val",
     "data.on_error",
@@ -43,6 +44,11 @@ const CHANGEABLE: [&str; 16] = [
     "train.epochs",
     "train.max_steps",
     "train.learning_rate",
+    "train.lr_ratio",
+    "train.vision_learning_rate",
+    "train.merger_learning_rate",
+    "train.neftune_alpha",
+    "lora.dropout",
     "train.schedule",
     "train.warmup_steps",
     "train.weight_decay",
