@@ -127,10 +127,7 @@ fn every_stage_agrees_with_transformers() {
     let goldens = manifest["goldens"].as_array().unwrap();
     assert!(!goldens.is_empty());
     for golden in goldens {
-        // Not possible yet.
-        if golden["needs"] != "nf4" {
-            check(&root, golden);
-        }
+        check(&root, golden);
     }
 }
 

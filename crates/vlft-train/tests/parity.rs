@@ -17,7 +17,7 @@ use burn::tensor::{Device as Flex, Tensor};
 use serde_json::Value;
 use vlft_model::{AdapterGradients, Checkpoint, Config as ModelConfig, Frozen, Qwen3Vl};
 use vlft_processor::processor::{Options as Limits, Processor};
-use vlft_train::config::Config;
+use vlft_train::config::{Base, Config};
 use vlft_train::device::Device;
 use vlft_train::log::{Line, StepLine, read_metrics};
 use vlft_train::samples::{Limit, Samples};
@@ -28,15 +28,11 @@ fn fixtures() -> PathBuf {
     std::env::var_os("VLFT_FIXTURES").map_or(committed, PathBuf::from)
 }
 
-/// What the trainer cannot do yet: cases that need it wait.
-const NOT_YET: [&str; 1] = ["nf4"];
-
 fn cases(kind: &str) -> (PathBuf, Vec<Value>) {
     let root = fixtures();
     let manifest = std::fs::read(root.join("manifest.json")).unwrap();
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
-    let mut cases = manifest[kind].as_array().unwrap().clone();
-    cases.retain(|case| !NOT_YET.iter().any(|feature| case["needs"] == *feature));
+    let cases = manifest[kind].as_array().unwrap().clone();
     assert!(!cases.is_empty());
     (root, cases)
 }
@@ -245,7 +241,7 @@ fn evaluation_agrees_with_transformers_with_and_without_an_adapter() {
             device: Device::Cpu,
             min_pixels,
             max_pixels,
-            base: None,
+            base: (case["base"] == "nf4").then_some(Base::Nf4),
             compute: None,
         };
         let found = eval::run(&options, &mut |_| {}).unwrap();
