@@ -21,6 +21,17 @@ fn help_explains_the_exit_codes() {
 }
 
 #[test]
+fn help_on_help_is_help() {
+    let help = |args: &[&str]| {
+        let said = run_in(Path::new("."), args);
+        assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{args:?}");
+        said.stdout
+    };
+    assert_eq!(help(&["help", "--help"]), help(&["help"]));
+    assert_eq!(help(&["help", "split", "-h"]), help(&["help", "split"]));
+}
+
+#[test]
 fn json_is_one_object() {
     for args in [
         ["exit-codes", "--format", "json"],

@@ -211,7 +211,10 @@ fn bad_documents_cost_only_themselves_and_are_listed() {
          --> in/locked.pdf, encrypted with a password\n  \
          --> in/nopages.pdf, the PDF has no pages\n  \
          --> in/partly.pdf, page 2: pdfium cannot read the page\n\n\
-         hint: open the files in a viewer; if it repairs them, save them anew and run again\n\
+         hint: broken: open the files in a viewer; if it repairs them, save them anew and run again\n      \
+         password: pass `--password-file FILE` with the password, one per line\n      \
+         no-pages: leave these files out, or save them anew with their pages\n      \
+         page: open the page in a viewer; printing it to a new PDF often repairs it\n\
          Wrote 5 pages of 2 documents to `out` (manifest `out/manifest.jsonl`)\n"
     );
     let report = json(&said);
@@ -290,7 +293,11 @@ fn nothing_to_do_and_what_cannot_be_done() {
             2,
             "no libpdfium that works",
         ),
-        (&["in", "--out", "in/a.pdf"], 2, "cannot"),
+        (
+            &["in", "--out", "in/a.pdf"],
+            2,
+            "the output is a file, not a folder",
+        ),
     ] {
         let said = run_in(dir.path(), &[&["rasterize"], args].concat());
         assert_eq!(said.code, Some(code), "{args:?}: {}", said.stderr);

@@ -34,6 +34,43 @@ fn a_good_archive_is_unpacked_and_told() {
 }
 
 #[test]
+fn what_is_no_archive_by_its_path_is_told_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("zips")).unwrap();
+    fs::write(dir.path().join("zips/images.zip"), "").unwrap();
+    let said = run_in(
+        dir.path(),
+        &[
+            "unpack",
+            "zips",
+            "zips/image.zip",
+            "none.zip",
+            "--out",
+            "out",
+        ],
+    );
+    assert_eq!(said.code, Some(2));
+    assert_eq!(
+        said.stderr,
+        "error: expected a zip, found a folder\n  --> zips\n\n\
+         hint: name the zips in it, such as `zips/images.zip`\n\n\
+         error: no such zip\n  --> zips/image.zip\n\nhint: did you mean `images.zip`?\n\n\
+         error: no such zip\n  --> none.zip\n\n\
+         hint: check the paths; they are relative to the working directory\n\n3 problems\n"
+    );
+    let archive = zip(&[file("a.png", b"x")]);
+    fs::write(dir.path().join("good.zip"), archive).unwrap();
+    let said = run_in(
+        dir.path(),
+        &["unpack", "good.zip", "--out", "good.zip", "--force"],
+    );
+    assert_eq!(
+        said.stderr,
+        "error: the output is a file, not a folder\n  --> good.zip\n\nhint: choose another `--out`\n"
+    );
+}
+
+#[test]
 fn a_hostile_archive_is_refused_entry_by_entry() {
     let dir = tempfile::tempdir().unwrap();
     let archive = zip(&[
@@ -56,7 +93,8 @@ fn a_hostile_archive_is_refused_entry_by_entry() {
          its name has `..`\n  \
          --> evil.zip, entry 3 `link` is a symbolic link\n  \
          --> cut.zip, not a zip, or cut short: invalid Zip archive: Could not find EOCD\n\n\
-         hint: if you trust the archive, unpack it by hand, rename what is listed, and pack it anew\n"
+         hint: if you trust the archive, unpack it by hand, rename what is listed, and pack it anew\n      \
+         download or copy the archive again\n"
     );
     assert!(!dir.path().join("out").exists());
 }

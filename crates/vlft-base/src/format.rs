@@ -51,9 +51,50 @@ pub fn count(number: u64, noun: &str) -> String {
     )
 }
 
+/// Text that somebody else wrote, for a terminal: control characters, and those that turn the
+/// direction of writing, would play tricks there and are spelt out. Line ends and tabs stay.
+pub fn printable(text: &str) -> String {
+    let tricky = |c: char| {
+        (c.is_control() && !matches!(c, '\n' | '\t'))
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            c if tricky(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Text inside an HTML page, also inside an attribute.
+pub fn escape_html(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
+}
+
+/// [`printable`], and in one line: line ends are spelt out too.
+pub fn one_line(text: &str) -> String {
+    printable(text).replace('\n', "\\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn foreign_text_plays_no_tricks() {
+        assert_eq!(
+            printable("a\tb\n\u{1b}[31m\u{202e}"),
+            "a\tb\n\\u{1b}[31m\\u{202e}"
+        );
+        assert_eq!(escape_html("<a b='&\">"), "&lt;a b=&#39;&amp;&quot;&gt;");
+        assert_eq!(one_line("a\nb\r"), "a\\nb\\u{d}");
+    }
 
     #[test]
     fn numbers_read_well() {

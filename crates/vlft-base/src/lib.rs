@@ -5,6 +5,7 @@ mod diagnostic;
 pub mod digest;
 pub mod format;
 pub mod output;
+pub mod paths;
 mod suggest;
 
 pub use diagnostic::{Diagnostic, Kind, Place, Result, Severity};

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use crate::paths::nearest_sibling;
 use crate::{Diagnostic, Result};
 
 /// What to do with an output that is already there.
@@ -14,12 +15,42 @@ pub enum Existing {
     Replace,
 }
 
+impl Existing {
+    /// As `--force` says.
+    pub fn forced(force: bool) -> Self {
+        match force {
+            true => Self::Replace,
+            false => Self::Refuse,
+        }
+    }
+}
+
 /// Refuses an existing output unless it may be replaced. Commands call it before any work.
 pub fn check_free(path: &Path, existing: Existing) -> Result<()> {
     if existing == Existing::Refuse && path.exists() {
         return Err(Diagnostic::error("output exists already")
             .at(path)
             .hint("pass `--force` to replace it, or choose another `--out`"));
+    }
+    Ok(())
+}
+
+/// [`check_free`] for an output that is a file: a folder of that name is never replaced.
+pub fn check_file(path: &Path, existing: Existing) -> Result<()> {
+    if path.is_dir() {
+        return Err(Diagnostic::error("the output is a folder, not a file")
+            .at(path)
+            .hint("name a file in it"));
+    }
+    check_free(path, existing)
+}
+
+/// An output that is a folder may be there, but not as a file.
+pub fn check_folder(path: &Path) -> Result<()> {
+    if path.exists() && !path.is_dir() {
+        return Err(Diagnostic::error("the output is a file, not a folder")
+            .at(path)
+            .hint("choose another `--out`"));
     }
     Ok(())
 }
@@ -35,7 +66,7 @@ pub struct PartialFile {
 
 impl PartialFile {
     pub fn create(target: &Path, existing: Existing) -> Result<Self> {
-        check_free(target, existing)?;
+        check_file(target, existing)?;
         create_parent(target)?;
         let partial = partial_name(target);
         let file = File::create(&partial).map_err(|e| cannot("create", &partial, e))?;
@@ -100,6 +131,7 @@ pub struct PartialDir {
 impl PartialDir {
     /// A left-over partial directory of a killed run is removed first.
     pub fn create(target: &Path, existing: Existing) -> Result<Self> {
+        check_folder(target)?;
         check_free(target, existing)?;
         create_parent(target)?;
         let partial = partial_name(target);
@@ -188,7 +220,7 @@ fn parent_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-fn partial_name(target: &Path) -> PathBuf {
+pub(crate) fn partial_name(target: &Path) -> PathBuf {
     with_suffix(target, ".partial")
 }
 
@@ -199,7 +231,8 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// "cannot VERB" with the system's reason, and the usual advice for a full or read-only disk.
+/// "cannot VERB" with the system's reason, and the usual advice: for a full or read-only disk, a
+/// folder where a file belongs, a name that is nearly there.
 pub fn cannot(verb: &str, path: &Path, error: io::Error) -> Diagnostic {
     let diagnostic = Diagnostic::error(format!("cannot {verb} file or directory"))
         .at(path)
@@ -211,6 +244,13 @@ pub fn cannot(verb: &str, path: &Path, error: io::Error) -> Diagnostic {
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
             diagnostic.hint("choose a path that you may write to")
         }
+        io::ErrorKind::IsADirectory => diagnostic.hint("this is a folder: name a file in it"),
+        io::ErrorKind::AlreadyExists => diagnostic.hint("a file is there where a folder should be"),
+        io::ErrorKind::NotADirectory => diagnostic.hint("a part of this path is a file"),
+        io::ErrorKind::NotFound => match nearest_sibling(path) {
+            Some(name) => diagnostic.hint(format!("did you mean `{name}`?")),
+            None => diagnostic,
+        },
         _ => diagnostic,
     }
 }

@@ -1,5 +1,7 @@
 //! File names that are fit for every system we run on.
 
+use unicode_normalization::UnicodeNormalization;
+
 /// Windows takes these names for devices, whatever their extension and case.
 pub(crate) fn is_reserved(name: &str) -> bool {
     let base = name
@@ -23,9 +25,18 @@ pub(crate) fn is_reserved(name: &str) -> bool {
         || port("lpt")
 }
 
+/// What file systems that ignore case and Unicode normalisation take for the same name.
+pub(crate) fn folded(name: &str) -> String {
+    name.nfc()
+        .collect::<String>()
+        .to_lowercase()
+        .nfc()
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_reserved;
+    use super::*;
 
     #[test]
     fn devices_of_windows_are_known() {

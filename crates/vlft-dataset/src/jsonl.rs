@@ -11,7 +11,8 @@ use std::path::Path;
 
 use serde::Serialize;
 use vlft_base::output::{Existing, PartialFile, cannot};
-use vlft_base::{Diagnostic, Result, did_you_mean};
+use vlft_base::paths::example_in;
+use vlft_base::{Diagnostic, Kind, Result};
 
 use crate::json;
 use crate::problem::{Problem, Rule};
@@ -114,6 +115,13 @@ pub(crate) fn duplicate_id(id: &str, first: u64, file: &str, line: u64, text: &s
     Problem::of(finding, file, line, text)
 }
 
+/// What every command says of a file without a single record.
+pub fn no_records(path: &Path) -> Diagnostic {
+    Diagnostic::error("the file has no records")
+        .at(path)
+        .with_kind(Kind::NothingToDo)
+}
+
 /// A path as messages and reports show it: as it was given, with `/`.
 pub fn shown(path: &Path) -> String {
     path.display().to_string().replace('\\', "/")
@@ -145,6 +153,8 @@ pub struct Lines<R = BufReader<File>> {
     path: std::path::PathBuf,
     number: u64,
     buffer: Vec<u8>,
+    /// A line with something on it has been seen, and it was no other kind of file.
+    is_text: bool,
     done: bool,
 }
 
@@ -154,35 +164,14 @@ const MAX_LINE_BYTES: u64 = 256 << 20;
 impl Lines {
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_dir() {
-            return Err(Diagnostic::error("expected a JSONL file, found a directory").at(path));
+            let example = example_in(path, "jsonl").unwrap_or_else(|| path.join("NAME.jsonl"));
+            return Err(Diagnostic::error("expected a JSONL file, found a folder")
+                .at(path)
+                .hint(format!("name a file in it, such as `{}`", shown(&example))));
         }
-        let file = File::open(path).map_err(|e| missing(path, e))?;
+        let file = File::open(path).map_err(|e| cannot("open", path, e))?;
         Ok(Self::new(BufReader::with_capacity(1 << 18, file), path))
     }
-}
-
-/// "cannot open", with the nearest name that is there.
-fn missing(path: &Path, error: io::Error) -> Diagnostic {
-    let diagnostic = cannot("open", path, error);
-    match nearest_sibling(path) {
-        Some(name) => diagnostic.hint(format!("did you mean `{name}`?")),
-        None => diagnostic,
-    }
-}
-
-/// The name in the same directory that looks most like this one.
-pub(crate) fn nearest_sibling(path: &Path) -> Option<String> {
-    let name = path.file_name()?.to_str()?;
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut siblings: Vec<String> = std::fs::read_dir(parent)
-        .ok()?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    siblings.sort();
-    did_you_mean(name, siblings.iter().map(String::as_str)).map(str::to_owned)
 }
 
 impl<R: BufRead> Lines<R> {
@@ -194,6 +183,7 @@ impl<R: BufRead> Lines<R> {
             path: path.to_path_buf(),
             number: 0,
             buffer: Vec::new(),
+            is_text: false,
             done: false,
         }
     }
@@ -218,8 +208,11 @@ impl<R: BufRead> Lines<R> {
             bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
         }
         let mut had_byte_order_mark = false;
-        if self.number == 1 {
+        if !self.is_text && !bytes.trim_ascii().is_empty() {
             self.check_kind(bytes)?;
+            self.is_text = true;
+        }
+        if self.number == 1 {
             if let Some(rest) = bytes.strip_prefix(b"\xEF\xBB\xBF") {
                 (bytes, had_byte_order_mark) = (rest, true);
             }
@@ -243,7 +236,7 @@ impl<R: BufRead> Lines<R> {
         }))
     }
 
-    /// The first line shows the files that are commonly mistaken for JSONL.
+    /// The first line with something on it shows the files that are commonly mistaken for JSONL.
     fn check_kind(&self, first: &[u8]) -> Result<()> {
         if first.starts_with(b"\xFF\xFE") || first.starts_with(b"\xFE\xFF") {
             return Err(self.not_jsonl(
@@ -257,9 +250,12 @@ impl<R: BufRead> Lines<R> {
                 "the file is a JSON array, not JSON Lines",
                 Some("write one object per line: `jq -c '.[]' FILE > FILE.jsonl`; for a label export use `vlft build-jsonl`"),
             )),
-            Some(0) | Some(b'\x89') | Some(b'P') if first.contains(&0) => {
-                Err(self.not_jsonl("the file is binary, not JSON Lines", None))
-            }
+            // What begins like a record is one, and its faults are told at their columns.
+            Some(b'{') => Ok(()),
+            _ if is_binary(text) => Err(self.not_jsonl(
+                "the file is binary, not JSON Lines",
+                Some("give the JSONL file that `vlft build-jsonl` or `vlft split` wrote"),
+            )),
             _ => Ok(()),
         }
     }
@@ -273,6 +269,13 @@ impl<R: BufRead> Lines<R> {
             None => diagnostic,
         }
     }
+}
+
+/// Control characters that no text has.
+fn is_binary(bytes: &[u8]) -> bool {
+    bytes
+        .iter()
+        .any(|byte| byte.is_ascii_control() && !byte.is_ascii_whitespace())
 }
 
 impl<R: BufRead> Iterator for Lines<R> {
@@ -444,6 +447,7 @@ mod tests {
             (&b"\xFF\xFE{\0"[..], "the file is UTF-16, not UTF-8"),
             (b" [{\"id\":1}]", "the file is a JSON array, not JSON Lines"),
             (b"PK\x03\x04\0\0", "the file is binary, not JSON Lines"),
+            (b"\x9f\x01\xE4\x8a", "the file is binary, not JSON Lines"),
         ] {
             let read = lines(bytes);
             assert_eq!(read.len(), 1);

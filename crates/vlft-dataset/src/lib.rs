@@ -5,6 +5,7 @@ pub mod build;
 pub mod doctor;
 mod file_names;
 mod ids;
+pub mod image_limits;
 pub mod image_path;
 pub mod json;
 pub mod jsonl;

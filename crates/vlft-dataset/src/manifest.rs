@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vlft_base::output::{Existing, PartialFile, cannot};
 use vlft_base::{Diagnostic, Result};
@@ -15,7 +16,7 @@ use vlft_base::{Diagnostic, Result};
 pub const VERSION: u32 = 1;
 
 /// One page image.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PageEntry {
     pub version: u32,
@@ -51,7 +52,7 @@ pub struct PageEntry {
 }
 
 /// How large a page is drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Resolution {
     Dpi(u32),
@@ -59,7 +60,7 @@ pub enum Resolution {
     MaxPixels(u64),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageFormat {
     Png,
@@ -252,7 +253,7 @@ fn unfinished(journal: &Path) -> Diagnostic {
 pub(crate) mod tests {
     use super::*;
 
-    const LINE: &str = r#"{"version":1,"document":"a/B (1).PDF","source_sha256":"00","page":2,"pages":3,"file":"a/B (1)-p002.png","width":1240,"height":1754,"dpi":150.0,"requested":{"dpi":150},"format":"png","sha256":"11","bytes":512,"text_chars":7,"rasterizer":"pdfium 8149"}"#;
+    pub(crate) const LINE: &str = r#"{"version":1,"document":"a/B (1).PDF","source_sha256":"00","page":2,"pages":3,"file":"a/B (1)-p002.png","width":1240,"height":1754,"dpi":150.0,"requested":{"dpi":150},"format":"png","sha256":"11","bytes":512,"text_chars":7,"rasterizer":"pdfium 8149"}"#;
 
     pub(crate) fn entry(document: &str, page: u32) -> PageEntry {
         let mut entry: PageEntry = serde_json::from_str(LINE).unwrap();

@@ -1,9 +1,10 @@
-//! `schemas/record.schema.json` and `schemas/mapping.schema.json`, for editors and other tools: made
-//! from the very types that read the files.
+//! `schemas/{record,mapping,manifest}.schema.json`, for editors and other tools: made from the very
+//! types that read the files.
 
 use serde_json::Value;
 
 use crate::build::mapping::Mapping;
+use crate::manifest::PageEntry;
 use crate::record::Record;
 
 /// The schema of one line of JSONL. Refreshed by `VLFT_UPDATE=1 cargo test -p vlft-dataset schema`.
@@ -14,6 +15,11 @@ pub fn record_schema() -> Value {
 /// The schema of a mapping file (TOML, seen as JSON).
 pub fn mapping_schema() -> Value {
     schemars::schema_for!(Mapping).to_value()
+}
+
+/// The schema of one line of `manifest.jsonl`.
+pub fn manifest_schema() -> Value {
+    schemars::schema_for!(PageEntry).to_value()
 }
 
 #[cfg(test)]
@@ -29,7 +35,11 @@ mod tests {
 
     #[test]
     fn the_committed_schemas_are_fresh() {
-        for (name, schema) in [("record", record_schema()), ("mapping", mapping_schema())] {
+        for (name, schema) in [
+            ("record", record_schema()),
+            ("mapping", mapping_schema()),
+            ("manifest", manifest_schema()),
+        ] {
             let path = repository().join(format!("schemas/{name}.schema.json"));
             let fresh = format!("{schema:#}\n");
             if std::env::var_os("VLFT_UPDATE").is_some() {
@@ -81,6 +91,39 @@ mod tests {
         }
         let bad_meta = good.replace(r#""weight":2"#, r#""weight":"2""#);
         assert!(!schema.is_valid(&serde_json::from_str(&bad_meta).unwrap()));
+    }
+
+    #[test]
+    fn the_manifest_schema_says_what_the_reader_says() {
+        let schema = jsonschema::validator_for(&manifest_schema()).unwrap();
+        let good = crate::manifest::tests::LINE;
+        for (from, to, is_entry) in [
+            ("", "", true),
+            (
+                r#""requested":{"dpi":150}"#,
+                r#""requested":{"max_pixels":99}"#,
+                true,
+            ),
+            (r#","text_chars":7"#, "", true),
+            (
+                r#""requested":{"dpi":150}"#,
+                r#""requested":{"inch":150}"#,
+                false,
+            ),
+            (r#""format":"png""#, r#""format":"gif""#, false),
+            (r#""page":2"#, r#""page":"2""#, false),
+            (r#""page":2"#, r#""page":2,"own":1"#, false),
+            (r#""page":2,"#, "", false),
+        ] {
+            let text = good.replacen(from, to, 1);
+            let value: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(
+                serde_json::from_str::<PageEntry>(&text).is_ok(),
+                is_entry,
+                "{text}"
+            );
+            assert_eq!(schema.is_valid(&value), is_entry, "{text}");
+        }
     }
 
     #[test]

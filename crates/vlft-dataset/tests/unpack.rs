@@ -301,7 +301,7 @@ fn replacing_never_removes_what_is_being_unpacked() {
         run(&options)
             .unwrap_err()
             .message()
-            .contains("a file, not a directory")
+            .contains("a file, not a folder")
     );
     assert_eq!(fs::read(&options.out).unwrap(), b"mine");
 }

@@ -10,13 +10,9 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 use vlft_base::format::{bytes, grouped};
 use vlft_base::{Diagnostic, Result};
-
-/// Pillow refuses more pixels than this as a decompression bomb, hence so does transformers.
-const MAX_PIXELS: u64 = 178_956_970;
-/// No page is larger; what is larger is not an image, whatever its name.
-const MAX_FILE_BYTES: u64 = 1 << 30;
-/// What a decoder may allocate beside its output.
-const MAX_DECODER_BYTES: u64 = 1 << 30;
+use vlft_dataset::image_limits::{
+    MAX_FILE_BYTES, MAX_PIXELS, decoder_limits, is_accepted, jpeg_has_an_end,
+};
 
 /// (width, height) as it will be seen, that is after the EXIF rotation. Reads the header only.
 pub(crate) fn size(path: &Path) -> Result<(u32, u32)> {
@@ -32,7 +28,6 @@ pub(crate) fn load(path: &Path) -> Result<RgbImage> {
     file.read_to_end(&mut bytes)
         .map_err(|e| unreadable(path, e))?;
     let (decoder, orientation) = decoder(Cursor::new(&bytes), path)?;
-    // The JPEG decoder paints gray what is missing, without a word.
     if image::guess_format(&bytes).is_ok_and(|format| format == ImageFormat::Jpeg)
         && !jpeg_has_an_end(&bytes)
     {
@@ -74,10 +69,7 @@ fn decoder<'a, R: BufRead + Seek + 'a>(
         .with_guessed_format()
         .map_err(|e| unreadable(path, e))?;
     let format = reader.format();
-    if !matches!(
-        format,
-        Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)
-    ) {
+    if !format.is_some_and(is_accepted) {
         let diagnostic = Diagnostic::error("not an image in a known format")
             .with_rule("image-unreadable")
             .at(path)
@@ -87,9 +79,7 @@ fn decoder<'a, R: BufRead + Seek + 'a>(
             None => diagnostic,
         });
     }
-    let mut limits = image::Limits::default();
-    limits.max_alloc = Some(MAX_DECODER_BYTES);
-    reader.limits(limits);
+    reader.limits(decoder_limits());
     let mut decoder = reader.into_decoder().map_err(|e| undecodable(path, e))?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
@@ -102,30 +92,6 @@ fn decoder<'a, R: BufRead + Seek + 'a>(
     }
     let orientation = decoder.orientation().map_err(|e| undecodable(path, e))?;
     Ok((decoder, orientation))
-}
-
-/// Walks the segments of a JPEG file up to its end-of-image marker.
-fn jpeg_has_an_end(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    // Markers are 0xFF and a code; more 0xFF before the code are fill bytes. In coded data 0xFF is
-    // followed by 0 or by a restart code, so the next other code ends it.
-    while let Some(step) = bytes
-        .get(at..)
-        .and_then(|rest| rest.iter().position(|b| *b == 0xff))
-    {
-        at += step + 1;
-        match bytes.get(at) {
-            Some(0xd9) => return true,
-            Some(0xff) => {}
-            Some(0x00 | 0x01 | 0xd0..=0xd7) => at += 1,
-            Some(_) => match bytes.get(at + 1..at + 3) {
-                Some(length) => at += 1 + usize::from(u16::from_be_bytes([length[0], length[1]])),
-                None => return false,
-            },
-            None => return false,
-        }
-    }
-    false
 }
 
 fn unreadable(path: &Path, error: io::Error) -> Diagnostic {

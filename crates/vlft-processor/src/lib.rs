@@ -19,3 +19,4 @@ pub mod sample;
 pub mod show;
 mod smart_resize;
 mod tokenizer;
+mod vectorized;

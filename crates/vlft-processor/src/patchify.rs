@@ -1,55 +1,99 @@
 //! From 8-bit planes to the rows of `pixel_values`: normalised f32, one row per patch, ordered so
 //! that four consecutive rows are the 2 x 2 patches that form one language model token.
 
+use rayon::prelude::*;
+
 use crate::preprocessor::Preprocessor;
 use crate::resample::Planes;
 use crate::sample::PatchedImage;
+use crate::vectorized::vectorized;
 
 /// Patches are visited (block row, block column, row in block, column in block); each is written
 /// (channel, time, y, x), where a still image stands for all T moments of a patch.
 pub(crate) fn patchify(image: &Planes, settings: &Preprocessor) -> PatchedImage {
     let (side, merge) = (settings.patch_size, settings.merge_size);
     let (grid_h, grid_w) = (image.height / side, image.width / side);
-    let levels = levels(settings);
-    let mut pixel_values = Vec::with_capacity(grid_h * grid_w * settings.patch_len());
-    let mut plane = vec![0.0; side * side];
-    for (block_y, block_x) in raster(grid_h / merge, grid_w / merge) {
-        for (y, x) in raster(merge, merge) {
-            let top = (block_y * merge + y) * side;
-            let left = (block_x * merge + x) * side;
-            for (channel, levels) in levels.iter().enumerate() {
-                let at = channel * image.width + left;
-                for (i, out) in plane.chunks_exact_mut(side).enumerate() {
-                    let bytes = &image.row(top + i)[at..at + side];
-                    for (out, byte) in out.iter_mut().zip(bytes) {
-                        *out = levels[usize::from(*byte)];
-                    }
-                }
-                for _ in 0..settings.temporal_patch_size {
-                    pixel_values.extend_from_slice(&plane);
-                }
-            }
-        }
-    }
+    let scale = Scale::new(settings);
+    let mut pixel_values = vec![0.0; grid_h * grid_w * settings.patch_len()];
+    // A row of blocks stands in one piece; no value depends on which thread writes it.
+    pixel_values
+        .par_chunks_exact_mut((merge * grid_w * settings.patch_len()).max(1))
+        .enumerate()
+        .for_each(|(block_y, out)| {
+            vectorized(
+                #[inline(always)]
+                || block_row(image, settings, &scale, block_y, out),
+            );
+        });
     PatchedImage {
         pixel_values,
         grid_thw: [1, grid_h, grid_w],
     }
 }
 
+/// The patches of one row of blocks.
+#[inline(always)]
+fn block_row(
+    image: &Planes,
+    settings: &Preprocessor,
+    scale: &Scale,
+    block_y: usize,
+    out: &mut [f32],
+) {
+    let (side, merge) = (settings.patch_size, settings.merge_size);
+    let moment = side * side;
+    let patches = raster(image.width / side / merge, merge * merge);
+    for ((block_x, corner), out) in patches.zip(out.chunks_exact_mut(settings.patch_len())) {
+        let top = (block_y * merge + corner / merge) * side;
+        let left = (block_x * merge + corner % merge) * side;
+        let channels = out.chunks_exact_mut(settings.temporal_patch_size * moment);
+        for (channel, out) in channels.enumerate() {
+            let at = channel * image.width + left;
+            let (first, others) = out.split_at_mut(moment);
+            for (i, out) in first.chunks_exact_mut(side).enumerate() {
+                scale.normalise(channel, &image.row(top + i)[at..at + side], out);
+            }
+            for other in others.chunks_exact_mut(moment) {
+                other.copy_from_slice(first);
+            }
+        }
+    }
+}
+
+#[inline(always)]
 fn raster(height: usize, width: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..height).flat_map(move |y| (0..width).map(move |x| (y, x)))
 }
 
-/// The normalised value of every byte, per channel. Mean and deviation are brought to the scale of
-/// bytes first and everything is f32, because that is what transformers' fused path does.
-fn levels(settings: &Preprocessor) -> [[f32; 256]; 3] {
-    let bytes_per_unit = (1.0 / settings.rescale_factor) as f32;
-    std::array::from_fn(|channel| {
-        let mean = settings.image_mean[channel] as f32 * bytes_per_unit;
-        let std = settings.image_std[channel] as f32 * bytes_per_unit;
-        std::array::from_fn(|byte| (byte as f32 - mean) / std)
-    })
+/// Mean and deviation per channel, brought to the scale of bytes. Everything is f32, because that is
+/// what transformers' fused path does.
+struct Scale {
+    mean: [f32; 3],
+    std: [f32; 3],
+}
+
+impl Scale {
+    fn new(settings: &Preprocessor) -> Self {
+        let bytes_per_unit = (1.0 / settings.rescale_factor) as f32;
+        Self {
+            mean: settings.image_mean.map(|mean| mean as f32 * bytes_per_unit),
+            std: settings.image_std.map(|std| std as f32 * bytes_per_unit),
+        }
+    }
+
+    /// Eight at a time, so that the compiler knows how many there are.
+    #[inline(always)]
+    fn normalise(&self, channel: usize, bytes: &[u8], out: &mut [f32]) {
+        let (mean, std) = (self.mean[channel], self.std[channel]);
+        let (bytes, bytes_left) = bytes.as_chunks::<8>();
+        let (out, out_left) = out.as_chunks_mut::<8>();
+        for (out, bytes) in out.iter_mut().zip(bytes) {
+            *out = bytes.map(|byte| (f32::from(byte) - mean) / std);
+        }
+        for (out, byte) in out_left.iter_mut().zip(bytes_left) {
+            *out = (f32::from(*byte) - mean) / std;
+        }
+    }
 }
 
 #[cfg(test)]

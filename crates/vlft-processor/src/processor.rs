@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use image::{Rgb, RgbImage};
 use rayon::prelude::*;
 use vlft_base::{Diagnostic, Result};
 use vlft_dataset::image_path::find;
@@ -18,10 +19,11 @@ use crate::patchify::patchify;
 use crate::position::{Run, position_ids};
 pub use crate::preprocessor::Options;
 use crate::preprocessor::Preprocessor;
-use crate::resample::resample;
+use crate::resample::{Planes, resample};
 use crate::sample::{IGNORED, PatchedImage, Sample};
+use crate::show::Picture;
 use crate::smart_resize::smart_resize;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Encoded, Tokenizer};
 
 /// Shared freely between threads; nothing in it changes.
 pub struct Processor {
@@ -69,9 +71,33 @@ impl Processor {
     /// One image file as patches.
     pub fn image(&self, path: &Path) -> Result<PatchedImage> {
         let image = image_file::load(path)?;
-        let (width, height) = self.resized(image.dimensions(), path)?;
-        let planes = resample(&image, width as usize, height as usize);
-        Ok(patchify(&planes, &self.preprocessor))
+        self.patches(&image).map_err(|e| e.at(path))
+    }
+
+    /// A decoded image as patches.
+    pub fn patches(&self, image: &RgbImage) -> Result<PatchedImage> {
+        Ok(patchify(&self.resampled(image)?, &self.preprocessor))
+    }
+
+    fn resampled(&self, image: &RgbImage) -> Result<Planes> {
+        let (width, height) = self.resized(image.dimensions())?;
+        Ok(resample(image, width as usize, height as usize))
+    }
+
+    /// One image file after the resize, before it is cut into patches.
+    pub(crate) fn picture(&self, path: &Path) -> Result<Picture> {
+        let image = image_file::load(path)?;
+        let planes = self.resampled(&image).map_err(|e| e.at(path))?;
+        let (width, height) = (planes.width as u32, planes.height as u32);
+        let image = RgbImage::from_fn(width, height, |x, y| {
+            let row = planes.row(y as usize);
+            Rgb(std::array::from_fn(|c| row[c * planes.width + x as usize]))
+        });
+        Ok(Picture {
+            image,
+            patch: self.preprocessor.patch_size,
+            token: self.preprocessor.factor(),
+        })
     }
 
     /// Fills the ends of short rows in [`crate::collate::collate`].
@@ -115,6 +141,11 @@ impl Processor {
         labels::render(&self.template, record)
     }
 
+    /// The rendered text as tokens, each image one placeholder.
+    pub(crate) fn encode(&self, text: &str) -> Result<Encoded> {
+        self.tokenizer.encode(text)
+    }
+
     fn outline(&self, record: &Record) -> Result<Outline> {
         let conversation = self.conversation(record)?;
         let tokens = self.tokenizer.encode(&conversation.text)?;
@@ -126,7 +157,7 @@ impl Processor {
     }
 
     /// (width, height) on disk -> (width, height) as the model sees it.
-    fn resized(&self, size: (u32, u32), path: &Path) -> Result<(u32, u32)> {
+    fn resized(&self, size: (u32, u32)) -> Result<(u32, u32)> {
         let settings = &self.preprocessor;
         smart_resize(
             size,
@@ -134,7 +165,6 @@ impl Processor {
             settings.min_pixels,
             settings.max_pixels,
         )
-        .map_err(|e| e.at(path))
     }
 
     /// Replaces each placeholder by as many tokens as its image has.
@@ -179,7 +209,7 @@ impl TokenCounter for Processor {
         for path in record.images() {
             let path = image_path(base, path);
             let original = image_file::size(&path)?;
-            let resized = self.resized(original, &path)?;
+            let resized = self.resized(original).map_err(|e| e.at(&path))?;
             image += self.image_tokens(resized);
             images.push(ImageSize { original, resized });
         }

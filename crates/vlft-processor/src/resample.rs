@@ -5,9 +5,13 @@
 //!
 //! The speed comes from the layout. Both passes are "sum of k weighted lines": lines are rows in the
 //! vertical pass, and columns of 16 transposed rows in the horizontal one. So one inner loop over
-//! contiguous bytes serves both, and the compiler turns it into vector instructions.
+//! contiguous bytes serves both, and the compiler turns it into vector instructions. Stretches of rows
+//! are done in parallel; no byte depends on how.
 
 use image::RgbImage;
+use rayon::prelude::*;
+
+use crate::vectorized::vectorized;
 
 /// Red, green and blue as separate runs of one row: `row(y)` is [3][width].
 #[derive(Debug, PartialEq)]
@@ -55,36 +59,57 @@ fn horizontal(image: &RgbImage, width: usize) -> Planes {
     let filter = (width_in != width).then(|| Filter::new(width_in, width));
     let mut out = Planes::zeroed(width, height);
     // Line k of a tile holds byte k (pixel k / 3, channel k % 3) of 16 rows.
-    let mut tile = vec![0; width_in * 3 * LANES];
-    let mut filtered = vec![0; width * 3 * LANES];
-    for top in (0..height).step_by(LANES) {
-        let n_rows = LANES.min(height - top);
-        rows_to_tile(image, top, n_rows, &mut tile);
-        let lines = match &filter {
-            Some(filter) => {
-                for (taps, out) in filter.taps.iter().zip(filtered.chunks_exact_mut(3 * LANES)) {
-                    let window = &tile[taps.first * 3 * LANES..];
-                    blend::<{ 3 * LANES }>(window, 3 * LANES, taps, filter.bits, out);
-                }
-                &filtered
-            }
-            None => &tile,
-        };
-        tile_to_rows(lines, top, n_rows, &mut out);
-    }
+    let buffers = || (vec![0; width_in * 3 * LANES], vec![0; width * 3 * LANES]);
+    out.bytes
+        .par_chunks_mut(width * 3 * LANES)
+        .enumerate()
+        .for_each_init(buffers, |(tile, filtered), (index, rows)| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    rows_to_tile(image, index * LANES, tile);
+                    let lines = match &filter {
+                        Some(filter) => {
+                            filter_tile(tile, filter, filtered);
+                            &*filtered
+                        }
+                        None => &*tile,
+                    };
+                    tile_to_rows(lines, width, rows);
+                },
+            );
+        });
     out
+}
+
+#[inline(always)]
+fn filter_tile(tile: &[u8], filter: &Filter, out: &mut [u8]) {
+    for (taps, out) in filter.taps.iter().zip(out.chunks_exact_mut(3 * LANES)) {
+        let window = &tile[taps.first * 3 * LANES..];
+        blend::<{ 3 * LANES }>(window, 3 * LANES, taps, filter.bits, out);
+    }
 }
 
 fn vertical(image: &Planes, height: usize) -> Planes {
     let filter = Filter::new(image.height, height);
     let mut out = Planes::zeroed(image.width, height);
     let stride = image.width * 3;
-    for (taps, row) in filter.taps.iter().zip(out.bytes.chunks_exact_mut(stride)) {
-        let window = &image.bytes[taps.first * stride..];
-        for (i, chunk) in row.chunks_exact_mut(3 * LANES).enumerate() {
-            blend::<{ 3 * LANES }>(&window[i * 3 * LANES..], stride, taps, filter.bits, chunk);
-        }
-    }
+    out.bytes
+        .par_chunks_exact_mut(stride)
+        .with_min_len(LANES)
+        .zip(&filter.taps)
+        .for_each(|(row, taps)| {
+            let window = &image.bytes[taps.first * stride..];
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (i, chunk) in row.chunks_exact_mut(3 * LANES).enumerate() {
+                        let lines = &window[i * 3 * LANES..];
+                        blend::<{ 3 * LANES }>(lines, stride, taps, filter.bits, chunk);
+                    }
+                },
+            );
+        });
     out
 }
 
@@ -173,11 +198,13 @@ fn cubic(x: f64) -> f64 {
 }
 
 /// Transposes the bytes of up to 16 rows: tile[k][r] = row[top + r][k]. Missing rows repeat the last.
-fn rows_to_tile(image: &RgbImage, top: usize, n_rows: usize, tile: &mut [u8]) {
+#[inline(always)]
+fn rows_to_tile(image: &RgbImage, top: usize, tile: &mut [u8]) {
     let stride = image.width() as usize * 3;
+    let last = image.height() as usize - 1;
     let bytes: &[u8] = image.as_raw();
     let rows: [&[u8]; LANES] =
-        std::array::from_fn(|r| &bytes[(top + r.min(n_rows - 1)) * stride..][..stride]);
+        std::array::from_fn(|r| &bytes[(top + r).min(last) * stride..][..stride]);
     let mut blocks = tile.chunks_exact_mut(LANES * LANES);
     let mut at = 0;
     for block in &mut blocks {
@@ -198,10 +225,11 @@ fn rows_to_tile(image: &RgbImage, top: usize, n_rows: usize, tile: &mut [u8]) {
     }
 }
 
-/// The way back, into planes: row[top + r][channel][x] = lines[x][channel][r].
-fn tile_to_rows(lines: &[u8], top: usize, n_rows: usize, out: &mut Planes) {
-    let (width, stride) = (out.width, out.width * 3);
-    let rows = &mut out.bytes[top * stride..];
+/// The way back, into planes: rows[r][channel][x] = lines[x][channel][r].
+#[inline(always)]
+fn tile_to_rows(lines: &[u8], width: usize, rows: &mut [u8]) {
+    let stride = width * 3;
+    let n_rows = rows.len() / stride;
     for x in (0..width).step_by(LANES) {
         for channel in 0..3 {
             let square = std::array::from_fn(|i| {

@@ -1,11 +1,15 @@
 //! `vlft show`: one record as the model sees it. The rendered conversation, what is trained on
-//! marked in the margin, the thousands of image tokens as a number.
+//! marked in the margin, the thousands of image tokens as a number; or (`mask`) token by token, also
+//! as a page (`page`).
+
+mod mask;
+mod page;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use vlft_base::format::{count, grouped};
+use vlft_base::format::{count, grouped, printable};
 use vlft_base::{Diagnostic, Result, did_you_mean};
 use vlft_dataset::jsonl::{self, Lines};
 use vlft_dataset::record::{Meta, Part, Record, Role};
@@ -14,6 +18,9 @@ use vlft_dataset::token_counter::TokenCounter;
 use crate::image_file;
 use crate::processor::{Options as Limits, Processor, image_path};
 use crate::tokenizer::IMAGE_PAD;
+
+pub use mask::{Marks, Masked, Piece};
+pub use page::{Picture, page};
 
 /// What to show, and with which model's eyes.
 #[derive(Clone, Debug)]
@@ -25,6 +32,18 @@ pub struct Options {
     /// A model directory; without one there are no tokens to show.
     pub model: Option<PathBuf>,
     pub limits: Limits,
+    /// How much more than the conversation; for all of it a model is needed.
+    pub detail: Detail,
+}
+
+/// What is shown beside the conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detail {
+    Conversation,
+    /// .. and every token.
+    Mask,
+    /// .. and the images as the model gets them, for [`page()`].
+    Pictures,
 }
 
 /// One record, ready to print.
@@ -41,6 +60,12 @@ pub struct Shown {
     pub tokens: Option<ShownTokens>,
     /// The conversation, cut where training starts and stops.
     pub text: Vec<Span>,
+    /// The row token by token, if it was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mask: Vec<Piece>,
+    /// The images after the resize, if they were asked for.
+    #[serde(skip)]
+    pub pictures: Vec<Picture>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -82,15 +107,29 @@ pub fn show(options: &Options) -> Result<Shown> {
         }
         None => as_written(&record, base),
     };
-    Ok(Shown {
+    let mut shown = Shown {
         file: jsonl::shown(&options.file),
         line,
-        id: record.id,
-        meta: record.meta,
+        id: record.id.clone(),
+        meta: record.meta.clone(),
         images,
         tokens,
         text,
-    })
+        mask: Vec::new(),
+        pictures: Vec::new(),
+    };
+    if let Some(processor) = &processor {
+        if options.detail >= Detail::Mask {
+            shown.mask = mask::pieces(processor, &record, &shown.images)?;
+        }
+        if options.detail >= Detail::Pictures {
+            let paths = record.images().map(|image| image_path(base, image));
+            shown.pictures = paths
+                .map(|path| processor.picture(&path))
+                .collect::<Result<_>>()?;
+        }
+    }
+    Ok(shown)
 }
 
 /// The record and its line. Other lines may be broken; they are not what was asked for.
@@ -99,14 +138,17 @@ fn find(path: &Path, which: Option<&str>) -> Result<(u64, Record)> {
     let wanted_line = which.and_then(|which| which.strip_prefix(':')?.parse::<u64>().ok());
     let (mut ids, mut n_broken) = (Vec::new(), 0);
     for line in Lines::open(path)? {
-        let Ok(line) = line? else {
-            n_broken += 1;
-            continue;
+        let is_wanted = |number| wanted_line == Some(number) || which.is_none();
+        let line = match line? {
+            Ok(line) if line.is_empty() => continue,
+            Ok(line) => line,
+            Err(problem) if is_wanted(problem.line) => return Err(problem.into()),
+            Err(_) => {
+                n_broken += 1;
+                continue;
+            }
         };
-        if line.is_empty() {
-            continue;
-        }
-        let at_wanted_line = wanted_line == Some(line.number) || which.is_none();
+        let at_wanted_line = is_wanted(line.number);
         match jsonl::parse(&line.text, &file, line.number) {
             Ok(record) if at_wanted_line || which == Some(record.id.as_str()) => {
                 return Ok((line.number, record));
@@ -122,7 +164,7 @@ fn find(path: &Path, which: Option<&str>) -> Result<(u64, Record)> {
         }
     }
     let Some(which) = which else {
-        return Err(Diagnostic::error("the file has no records").at(path));
+        return Err(jsonl::no_records(path));
     };
     let mut missing = Diagnostic::error(format!("no record `{which}`")).at(path);
     if n_broken > 0 {
@@ -248,6 +290,15 @@ impl fmt::Display for ShownImage {
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_head(f)?;
+        write_margined(f, &self.text)?;
+        writeln!(f, "\n`>` marks what is trained on")
+    }
+}
+
+impl Shown {
+    /// All that is said before the conversation.
+    fn write_head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "record   `{}`, {}:{}",
@@ -267,6 +318,10 @@ impl fmt::Display for Shown {
                 None => writeln!(f)?,
             }
         }
+        let weight = self.meta.as_ref().and_then(|meta| meta.get("weight"));
+        if let Some(weight) = weight {
+            writeln!(f, "weight   {weight}")?;
+        }
         if let Some(tokens) = &self.tokens {
             let number = |n: usize| grouped(n as u64);
             writeln!(
@@ -278,9 +333,7 @@ impl fmt::Display for Shown {
                 number(tokens.supervised)
             )?;
         }
-        writeln!(f)?;
-        write_margined(f, &self.text)?;
-        writeln!(f, "\n`>` marks what is trained on")
+        writeln!(f)
     }
 }
 
@@ -302,23 +355,6 @@ fn write_margined(f: &mut fmt::Formatter<'_>, spans: &[Span]) -> fmt::Result {
         }
     }
     if at_line_start { Ok(()) } else { writeln!(f) }
-}
-
-/// Control characters (and those that turn the direction of writing) would play tricks on a terminal.
-fn printable(text: &str) -> String {
-    let tricky = |c: char| {
-        (c.is_control() && c != '\n')
-            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\t' => out.push('\t'),
-            c if tricky(c) => out.extend(c.escape_unicode()),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

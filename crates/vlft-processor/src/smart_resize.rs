@@ -1,9 +1,7 @@
 //! Which size an image gets. Arithmetic only; `resample` moves the pixels.
 
 use vlft_base::{Diagnostic, Result};
-
-/// Beyond this ratio of the sides transformers refuses an image, and so do we.
-const MAX_ASPECT_RATIO: f64 = 200.0;
+use vlft_dataset::image_limits::MAX_ASPECT_RATIO;
 
 /// (width, height) -> (width, height): multiples of `factor`, the product between `min_pixels` and
 /// `max_pixels`, the aspect kept as well as that allows. Transformers' `smart_resize` operation by
@@ -17,7 +15,7 @@ pub(crate) fn smart_resize(
     let (w, h, f) = (f64::from(width), f64::from(height), f64::from(factor));
     let ratio = w.max(h) / w.min(h);
     // Also catches 0 by 0, whose ratio is not a number.
-    if ratio.is_nan() || ratio > MAX_ASPECT_RATIO {
+    if ratio.is_nan() || ratio > f64::from(MAX_ASPECT_RATIO) {
         return Err(Diagnostic::error(format!(
             "image of {width} x {height} pixels is too elongated"
         ))

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use anstream::ColorChoice;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use vlft_base::{Diagnostic, one_of};
 
 use crate::commands::Command;
@@ -90,7 +90,12 @@ pub(crate) enum Parsed {
 }
 
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
-    match Cli::try_parse_from(args) {
+    // A negative number is a value, and wrong as such; it is no option.
+    let command = Cli::command().mut_subcommands(|command| command.allow_negative_numbers(true));
+    let parsed = command
+        .try_get_matches_from(without_help_on_help(args))
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    match parsed {
         Ok(cli) => Parsed::Run(cli),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -102,6 +107,15 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
             _ => Parsed::Wrong(explain(&error)),
         },
     }
+}
+
+/// `vlft help --help` is `vlft help`: clap would take `--help` for a command's name.
+fn without_help_on_help(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    if args.get(1).is_some_and(|first| first == "help") {
+        args.retain(|arg| arg != "--help" && arg != "-h");
+    }
+    args
 }
 
 /// clap knows what is wrong; we say it in the shape of every other message.
@@ -150,8 +164,11 @@ fn explain(error: &clap::Error) -> Diagnostic {
         }
         ErrorKind::ValueValidation => {
             let invalid = Diagnostic::error(format!("invalid value `{value}` for `{argument}`"));
-            match std::error::Error::source(error) {
-                Some(cause) => invalid.caused_by(cause),
+            match std::error::Error::source(error).map(ToString::to_string) {
+                Some(cause) => match allowed(&cause) {
+                    Some(range) => invalid.expected(range),
+                    None => invalid.caused_by(cause),
+                },
                 None => invalid,
             }
         }
@@ -203,6 +220,34 @@ fn explain(error: &clap::Error) -> Diagnostic {
     diagnostic
 }
 
+/// What a value may be, from the words of clap and of Rust's own parsers.
+fn allowed(cause: &str) -> Option<String> {
+    match cause {
+        "invalid digit found in string" => Some("a whole number".to_owned()),
+        "invalid float literal" => Some("a number".to_owned()),
+        "number would be zero for non-zero type" => Some("at least 1".to_owned()),
+        _ => allowed_range(cause),
+    }
+}
+
+/// `0 is not in 1..18446744073709551615` -> `at least 1`. clap writes every upper end as excluded
+/// (`..`) or included (`..=`), also where it is only the largest number of the type.
+fn allowed_range(cause: &str) -> Option<String> {
+    let (_, range) = cause.split_once(" is not in ")?;
+    let (low, high) = range.split_once("..")?;
+    let (high, excluded) = match high.strip_prefix('=') {
+        Some(high) => (high, 0),
+        None => (high, 1),
+    };
+    let low: u64 = low.parse().ok()?;
+    match high.parse::<u64>() {
+        Ok(high) if ![u64::MAX, u32::MAX.into(), i64::MAX as u64].contains(&high) => {
+            Some(format!("{low} to {}", high - excluded))
+        }
+        _ => Some(format!("at least {low}")),
+    }
+}
+
 /// `error: Something is wrong\n\nFor more ..` -> `something is wrong`.
 fn first_line(rendered: &str) -> String {
     let line = rendered.lines().next().unwrap_or_default();
@@ -212,7 +257,6 @@ fn first_line(rendered: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

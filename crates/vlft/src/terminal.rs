@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use anstream::{AutoStream, ColorChoice};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use vlft_base::format::count;
+use vlft_base::format::{count, one_line, printable};
 use vlft_base::{Diagnostic, Kind, Result, Severity};
 
 /// How the user wants things shown: the global flags, parsed.
@@ -72,8 +72,18 @@ impl Terminal {
     }
 
     /// Whether stdout should carry JSON.
+    #[cfg(feature = "train")]
     pub(crate) fn json(&self) -> bool {
         self.look.json
+    }
+
+    /// Whether colours reach whoever reads the result. What is said by colour alone is lost where not.
+    pub(crate) fn has_colour(&self) -> bool {
+        let choice = match self.look.color {
+            ColorChoice::Auto => AutoStream::choice(&io::stdout()),
+            chosen => chosen,
+        };
+        choice != ColorChoice::Never
     }
 
     // --- stdout -------------------------------------------------------------------------------
@@ -272,18 +282,21 @@ fn render(diagnostic: &Diagnostic, hint: Option<&str>) -> String {
         Some(rule) => format!("[{rule}]"),
         None => String::new(),
     };
-    let mut text = format!("{colour}{word}{rule}{RESET}: {}\n", diagnostic.message());
+    // Messages quote what people typed and files hold; none of it may break the shape.
+    let message = one_line(diagnostic.message());
+    let mut text = format!("{colour}{word}{rule}{RESET}: {message}\n");
     for place in diagnostic.places() {
-        text += &format!("  {BLUE}-->{RESET} {place}\n");
+        text += &format!("  {BLUE}-->{RESET} {}\n", one_line(&place.to_string()));
     }
     if let Some(expectation) = diagnostic.expectation() {
-        text += &format!("  {expectation}\n");
+        text += &format!("  {}\n", one_line(&expectation));
     }
     for cause in diagnostic.causes() {
-        text += &format!("  caused by: {}\n", cause.replace('\n', "\n    "));
+        let cause = printable(cause).replace('\n', "\n    ");
+        text += &format!("  caused by: {cause}\n");
     }
     if let Some(hint) = hint {
-        text += &format!("\n{CYAN}hint{RESET}: {hint}\n");
+        text += &format!("\n{CYAN}hint{RESET}: {}\n", printable(hint));
     }
     text
 }
@@ -295,6 +308,7 @@ mod tests {
     #[test]
     fn a_diagnostic_has_the_shape_of_the_style_guide() {
         let diagnostic = Diagnostic::error("unknown key `lora.rnak`")
+            .at("--set a\nb\x1b[0m")
             .at_line("c.toml", 9)
             .column(1)
             .expected("one of `rank`, `alpha`")
@@ -304,7 +318,7 @@ mod tests {
             anstream::adapter::strip_str(&render(&diagnostic, diagnostic.hint_text())).to_string();
         assert_eq!(
             plain,
-            "error: unknown key `lora.rnak`\n  --> c.toml:9:1\n  expected one of `rank`, `alpha`\n  \
+            "error: unknown key `lora.rnak`\n  --> --set a\\nb\\u{1b}[0m\n  --> c.toml:9:1\n  expected one of `rank`, `alpha`\n  \
              caused by: first\n    second\n\nhint: did you mean `rank`?\n"
         );
     }

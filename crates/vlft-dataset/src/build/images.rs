@@ -60,19 +60,21 @@ impl Reading {
     }
 }
 
-/// Finds the images below each directory. A directory with a manifest is read through it; images
+/// What to say of a directory of images that is not there.
+pub(crate) fn missing(root: &Path) -> Option<Diagnostic> {
+    (!root.is_dir()).then(|| {
+        Diagnostic::error("no such directory of images")
+            .at(root)
+            .hint("`--images` takes what `vlft rasterize` or `vlft unpack` wrote with `--out`")
+    })
+}
+
+/// Finds the images below each directory; all of them exist. A directory with a manifest is read through it; images
 /// beside it that it does not list are loose.
 pub(crate) fn index(roots: &[PathBuf]) -> Result<Images> {
     let mut images = Images::default();
     let mut seen = BTreeSet::new();
     for (number, root) in roots.iter().enumerate() {
-        if !root.is_dir() {
-            return Err(Diagnostic::error("no such directory of images")
-                .at(root)
-                .hint(
-                    "`--images` takes what `vlft rasterize` or `vlft unpack` wrote with `--out`",
-                ));
-        }
         index_root(&mut images, number, root, &mut seen)?;
     }
     Ok(images)

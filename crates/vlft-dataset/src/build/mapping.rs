@@ -137,7 +137,11 @@ impl Mapping {
 
     /// `path` is only named in messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
-        let mapping: Self = toml::from_str(text).map_err(|e| explain(&e, text, path))?;
+        let mapping: Self = toml::from_str(text).map_err(|e| {
+            missing_keys(text)
+                .map(|problem| problem.at(path))
+                .unwrap_or_else(|| explain(&e, text, path))
+        })?;
         match Diagnostic::all(
             mapping
                 .problems()
@@ -250,6 +254,38 @@ fn twice<'a>(names: impl Iterator<Item = &'a str>, what: &str, problems: &mut Ve
             )));
         }
     }
+}
+
+/// What every mapping has at its top.
+const REQUIRED: [&str; 4] = ["version", "document", "prompt", "fields"];
+
+/// The top-level keys that are not there, all at once; the TOML reader knows only the first.
+fn missing_keys(text: &str) -> Option<Diagnostic> {
+    let table: toml::Table = toml::from_str(text).ok()?;
+    let is_required = |key: &String| REQUIRED.contains(&key.as_str());
+    // A misspelt key is told as such: then its right name is not missing.
+    if !table
+        .keys()
+        .all(|key| is_required(key) || ["doc_type", "null"].contains(&key.as_str()))
+    {
+        return None;
+    }
+    let missing: Vec<String> = REQUIRED
+        .iter()
+        .filter(|key| !table.contains_key(**key))
+        .map(|key| format!("`{key}`"))
+        .collect();
+    let problem = Diagnostic::error(match missing.len() {
+        0 => return None,
+        _ if table.is_empty() => "the mapping is empty".to_owned(),
+        1 => format!("missing key {}", missing[0]),
+        _ => format!("missing keys {}", missing.join(", ")),
+    });
+    Some(
+        problem
+            .expected("`version = 1`, `document = \"COLUMN\"`, `[prompt]` and `[[fields]]`")
+            .hint("start from `configs/bill-of-lading.mapping.toml`"),
+    )
 }
 
 /// An error of the TOML reader at its line, with the nearest known name.
@@ -370,6 +406,20 @@ unique = "number"
                 "set `type = \"list\"`",
             ),
             ("user =", "user ==", "m.toml:4:7", "extra `=`", ""),
+            (
+                "version = 1\ndocument = \"Filename\"\n",
+                "",
+                "m.toml",
+                "missing keys `version`, `document`",
+                "start from `configs/bill-of-lading.mapping.toml`",
+            ),
+            (
+                GOOD,
+                "",
+                "m.toml",
+                "the mapping is empty",
+                "start from `configs/bill-of-lading.mapping.toml`",
+            ),
         ] {
             let error =
                 Mapping::parse(&GOOD.replacen(from, to, 1), Path::new("m.toml")).unwrap_err();

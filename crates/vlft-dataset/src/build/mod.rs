@@ -21,7 +21,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use vlft_base::output::{Existing, cannot, check_free};
+use vlft_base::output::{Existing, cannot, check_file};
+use vlft_base::paths::not_an_input;
 use vlft_base::{Diagnostic, Kind, Result, did_you_mean, one_of};
 
 use crate::image_path::{Relative, base_of};
@@ -54,11 +55,27 @@ pub fn rejects_path(out: &Path) -> PathBuf {
     out.with_extension("rejects.jsonl")
 }
 
+/// The files that are read, as far as an output could be one of them.
+fn inputs(options: &Options) -> Vec<PathBuf> {
+    let mut inputs = vec![options.labels.clone(), options.mapping.clone()];
+    // With one JSON file per document, any of them.
+    inputs.extend(
+        options
+            .out
+            .file_name()
+            .map(|name| options.labels.join(name)),
+    );
+    inputs.extend(options.images.iter().map(|dir| dir.join("manifest.jsonl")));
+    inputs
+}
+
 /// Builds the records. Ok also when documents were rejected; see [`BuildReport::is_clean`].
 pub fn build(options: &Options) -> Result<BuildReport> {
     let rejects_path = rejects_path(&options.out);
-    check_free(&options.out, options.existing)?;
-    check_free(&rejects_path, options.existing)?;
+    for out in [&options.out, &rejects_path] {
+        not_an_input("--out", out, inputs(options).iter().map(PathBuf::as_path))?;
+        check_file(out, options.existing)?;
+    }
     let mapping = Mapping::read(&options.mapping)?;
     let rows = labels::read(&options.labels)?;
     if rows.is_empty() {
@@ -66,7 +83,7 @@ pub fn build(options: &Options) -> Result<BuildReport> {
             .at(&options.labels)
             .with_kind(Kind::NothingToDo));
     }
-    check_columns(&mapping, &rows, options)?;
+    check_inputs(&mapping, &rows, options)?;
     let images = images::index(&options.images)?;
     let (documents, nameless) = group(&mapping, &rows);
     let names: Vec<String> = documents.iter().map(|d| d.name.clone()).collect();
@@ -147,30 +164,59 @@ fn document_name(mapping: &Mapping, row: &Row) -> Option<String> {
     }
 }
 
-/// A column of the mapping that no row has is a mistake in the mapping, not a missing value.
-fn check_columns(mapping: &Mapping, rows: &[Row], options: &Options) -> Result<()> {
+/// Everything that can be known to be wrong before a name is compared: folders that are not there,
+/// and columns of the mapping that no row has, which is a mistake in the mapping and no missing value.
+fn check_inputs(mapping: &Mapping, rows: &[Row], options: &Options) -> Result<()> {
+    let folders = options
+        .images
+        .iter()
+        .filter_map(|root| images::missing(root));
+    let problems = folders.chain(missing_columns(mapping, rows, options));
+    match Diagnostic::all(problems) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+fn missing_columns(mapping: &Mapping, rows: &[Row], options: &Options) -> Option<Diagnostic> {
     let known: BTreeSet<&str> = rows
         .iter()
         .flat_map(|r| r.values.keys().map(String::as_str))
         .collect();
     let named_by_file = rows.iter().all(|r| r.file_stem.is_some());
-    let problems = mapping.columns().into_iter().filter_map(|column| {
-        if known.contains(column) || (named_by_file && column == mapping.document) {
-            return None;
+    let mut missing: Vec<&str> = Vec::new();
+    for column in mapping.columns() {
+        let is_there = known.contains(column) || (named_by_file && column == mapping.document);
+        if !is_there && !missing.contains(&column) {
+            missing.push(column);
         }
-        let problem = Diagnostic::error(format!("no row of the labels has a column `{column}`"))
-            .at(&options.mapping)
-            .at(&options.labels)
-            .expected(one_of(known.iter().copied()));
-        Some(match did_you_mean(column, known.iter().copied()) {
-            Some(near) => problem.hint(format!("did you mean `{near}`?")),
-            None => problem,
-        })
-    });
-    match Diagnostic::all(problems) {
-        Some(error) => Err(error),
-        None => Ok(()),
     }
+    let quoted: Vec<String> = missing.iter().map(|column| format!("`{column}`")).collect();
+    let message = match missing.len() {
+        0 => return None,
+        _ if known.is_empty() => {
+            return Some(
+                Diagnostic::error("the labels have no columns: every row is empty")
+                    .at(&options.labels)
+                    .expected(format!("columns such as {}", quoted[0])),
+            );
+        }
+        1 => format!("no row of the labels has a column {}", quoted[0]),
+        _ => format!("no row of the labels has the columns {}", quoted.join(", ")),
+    };
+    let problem = Diagnostic::error(message)
+        .at(&options.mapping)
+        .at(&options.labels)
+        .expected(one_of(known.iter().copied()));
+    let near = missing.iter().find_map(|column| {
+        let near = did_you_mean(column, known.iter().copied())?;
+        Some((column, near))
+    });
+    Some(match near {
+        Some((_, near)) if missing.len() == 1 => problem.hint(format!("did you mean `{near}`?")),
+        Some((column, near)) => problem.hint(format!("did you mean `{near}` for `{column}`?")),
+        None => problem,
+    })
 }
 
 fn unused_columns(mapping: &Mapping, rows: &[Row]) -> Vec<String> {

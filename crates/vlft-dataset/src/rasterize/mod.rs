@@ -230,6 +230,7 @@ fn plan_jobs(options: &Options, sources: Sources, output: &Output) -> Result<(Ve
     }
     tally.documents.found = jobs.len() as u64 + tally.documents.rejected;
     tally.other_files = sources.other_files;
+    tally.link_circles = sources.link_circles;
     Ok((jobs, tally))
 }
 

@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
-use unicode_normalization::UnicodeNormalization;
 
+use crate::file_names::folded;
 use crate::manifest::PageEntry;
 
 /// File systems allow 255 bytes a name; `~12345678-p001.webp.partial` and more must fit behind.
@@ -129,15 +129,6 @@ fn hashed(stem: &str, document: &str, taken: &BTreeSet<String>) -> String {
         .map(|digits| format!("{stem}~{}", &hex[..digits]))
         .find(|name| !taken.contains(&folded(name)))
         .expect("no two documents share a SHA-256")
-}
-
-/// What file systems that ignore case and normalisation take for the same name.
-fn folded(name: &str) -> String {
-    name.nfc()
-        .collect::<String>()
-        .to_lowercase()
-        .nfc()
-        .collect()
 }
 
 #[cfg(test)]

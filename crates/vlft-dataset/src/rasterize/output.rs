@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use vlft_base::output::{Existing, cannot, write_atomic};
+use vlft_base::output::{Existing, cannot, check_folder, write_atomic};
 use vlft_base::{Diagnostic, Result};
 
 use super::reject::Reject;
@@ -34,6 +34,7 @@ pub(super) struct Output {
 impl Output {
     /// Reads what is there without changing anything.
     pub(super) fn look(options: &Options) -> Result<Self> {
+        check_folder(&options.out)?;
         let dir = options.out.clone();
         let mut output = Self {
             shard: options.shard,

@@ -50,15 +50,24 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// As in `rejects.jsonl`.
+    pub(super) fn id(self) -> String {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(id)) => id,
+            _ => unreachable!("a rule is written as its name"),
+        }
+    }
+
     /// What a person can do about it.
     pub(super) fn hint(self) -> &'static str {
         match self {
             Rule::Name => "rename the files",
             Rule::Unreadable => "check the permissions of the files",
             Rule::Password => "pass `--password-file FILE` with the password, one per line",
-            Rule::Broken | Rule::NoPages => {
+            Rule::Broken => {
                 "open the files in a viewer; if it repairs them, save them anew and run again"
             }
+            Rule::NoPages => "leave these files out, or save them anew with their pages",
             Rule::Changed => {
                 "remove the images of a document that has changed; give folders with equal names to one command"
             }

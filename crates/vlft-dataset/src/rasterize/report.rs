@@ -1,5 +1,6 @@
 //! What a run did. The counts reconcile: documents found = rasterized + unchanged + rejected.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub(super) struct Tally {
     pub(super) documents: Documents,
     pub(super) pages: Pages,
     pub(super) other_files: u64,
+    pub(super) link_circles: u64,
     pub(super) rejects: Vec<Reject>,
 }
 
@@ -69,6 +71,8 @@ pub struct Report {
     pub pages: Pages,
     /// Files below the input directories that are not PDFs.
     pub other_files: u64,
+    /// Links below the input directories that lead back up, and were not followed.
+    pub link_circles: u64,
     pub out: PathBuf,
     pub manifest: PathBuf,
     pub seconds: f64,
@@ -89,6 +93,7 @@ impl Report {
             documents: tally.documents,
             pages: tally.pages,
             other_files: tally.other_files,
+            link_circles: tally.link_circles,
             rejects: tally.rejects,
             out: options.out.clone(),
             library,
@@ -99,7 +104,9 @@ impl Report {
 
     /// What went wrong, as one message; `None` when nothing did.
     pub fn problem(&self) -> Option<Diagnostic> {
-        let rule = self.most_frequent_rule()?;
+        if self.rejects.is_empty() {
+            return None;
+        }
         let (rejected, incomplete) = (self.documents.rejected, self.documents.incomplete);
         let of_all = format!("of {}", count(self.documents.found, "document"));
         let lacks = if incomplete == 1 {
@@ -127,14 +134,25 @@ impl Report {
                 .at(list)
                 .detail(format!("and {}", more.trim_end_matches('s')));
         }
-        Some(problem.hint(rule.hint()))
+        Some(problem.hint(self.hints()))
     }
 
-    fn most_frequent_rule(&self) -> Option<Rule> {
-        let rules = self.rejects.iter().map(|reject| reject.rule);
-        rules
-            .clone()
-            .max_by_key(|rule| rules.clone().filter(|other| other == rule).count())
+    /// The advice for each reason, the most frequent reason first.
+    fn hints(&self) -> String {
+        let mut counts: BTreeMap<Rule, usize> = BTreeMap::new();
+        for reject in &self.rejects {
+            *counts.entry(reject.rule).or_default() += 1;
+        }
+        let mut rules: Vec<(Rule, usize)> = counts.into_iter().collect();
+        rules.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        match rules.as_slice() {
+            [(rule, _)] => rule.hint().to_owned(),
+            _ => rules
+                .iter()
+                .map(|(rule, _)| format!("{}: {}", rule.id(), rule.hint()))
+                .collect::<Vec<_>>()
+                .join("\n      "),
+        }
     }
 }
 
@@ -156,6 +174,10 @@ impl fmt::Display for Report {
             grouped(pages.kept),
             grouped(pages.rejected)
         )?;
+        if self.link_circles > 0 {
+            let links = count(self.link_circles, "link");
+            writeln!(f, "links      {links} back to a folder above not followed")?;
+        }
         if pages.written > 0 && self.seconds > 0.0 {
             let rate = pages.written as f64 / self.seconds;
             writeln!(f, "time       {:.1} s, {rate:.1} pages/s", self.seconds)?;

@@ -1,6 +1,7 @@
 //! `split`: train, val and test that cannot leak. Records that show the same document go to the same
-//! side (`groups`), and the side of a group depends on nothing but the seed and the group's key
-//! (`assign`), so that a growing dataset keeps its test set.
+//! side (`groups`). The side of a group is a hash of the seed and the group's key, and a few groups are
+//! moved where the shares would come out wrong (`assign`), so that a growing dataset keeps its test
+//! set as far as it can.
 
 mod assign;
 mod check;
@@ -11,11 +12,13 @@ mod report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use vlft_base::output::{Existing, cannot, check_free};
-use vlft_base::{Diagnostic, Kind, Result};
+use vlft_base::output::{Existing, cannot, check_file, check_folder};
+use vlft_base::paths::not_an_input;
+use vlft_base::{Diagnostic, Result};
 
 use crate::image_path::{Rebase, base_of, shown_short};
 use crate::jsonl::{self, Lines, Writer, shown};
+use assign::Assignment;
 pub use assign::{Fractions, NAMES};
 pub use check::{CheckReport, Leak, LeakKind, check};
 use facts::{Facts, Images, RecordFacts};
@@ -37,15 +40,16 @@ pub struct Options {
 
 /// Splits a file. Nothing is written when a line or an image cannot be read.
 pub fn split(options: &Options) -> Result<SplitReport> {
+    check_folder(&options.out)?;
     for name in NAMES {
-        check_free(&path_of(options, name), options.existing)?;
+        let out = path_of(options, name);
+        not_an_input("--out", &out, [options.file.as_path()])?;
+        check_file(&out, options.existing)?;
     }
     let mut images = Images::default();
     let facts = facts::read(&options.file, &options.by, &mut images)?;
     if facts.records.is_empty() {
-        return Err(Diagnostic::error("the file has no records")
-            .at(&options.file)
-            .with_kind(Kind::NothingToDo));
+        return Err(jsonl::no_records(&options.file));
     }
     if facts.records.iter().all(|record| record.group.is_none()) && options.by != "document" {
         return Err(
@@ -76,7 +80,7 @@ pub fn split(options: &Options) -> Result<SplitReport> {
         &images,
         &groups,
         &sides,
-        assignment.moved.len(),
+        &assignment,
     ))
 }
 
@@ -147,7 +151,7 @@ fn report(
     images: &Images,
     groups: &Groups,
     sides: &[usize],
-    moved: usize,
+    assignment: &Assignment,
 ) -> SplitReport {
     let documents_of = |side: usize| {
         let of_side = facts.records.iter().zip(sides).filter(|(_, s)| **s == side);
@@ -178,7 +182,8 @@ fn report(
             .iter()
             .map(|i| shown_short(&images.paths[*i]))
             .collect(),
-        moved_to_fill: moved as u64,
+        moved: assignment.moved.len() as u64,
+        moved_to_fill: assignment.moved_to_fill.len() as u64,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use vlft_base::Diagnostic;
 use vlft_base::format::{count, grouped};
 
 use super::groups::COMMON;
@@ -24,7 +25,9 @@ pub struct SplitReport {
     pub joined_by_image: u64,
     /// Pages of so many documents that they tie nothing together; one image of each.
     pub common_images: Vec<String>,
-    /// Groups that went where their hash does not send them, so that no side is empty.
+    /// Groups that went where their hash does not send them, so that the shares are kept..
+    pub moved: u64,
+    /// .. and so that no side is empty.
     pub moved_to_fill: u64,
 }
 
@@ -36,6 +39,41 @@ pub struct Side {
     pub documents: u64,
     /// The share that was asked for.
     pub asked: f64,
+}
+
+/// So far from its share, as a part of it, a side is worth a warning.
+const FAR: f64 = 0.25;
+
+impl SplitReport {
+    /// The sides that are far from what was asked, for want of documents that fit.
+    pub fn warning(&self) -> Option<Diagnostic> {
+        let off: Vec<String> = self
+            .sides
+            .iter()
+            .filter(|side| {
+                let asked = side.asked * self.records as f64;
+                let off = (side.records as f64 - asked).abs();
+                off > 1.0 && off > FAR * asked
+            })
+            .map(|side| {
+                let share = 100.0 * side.records as f64 / self.records as f64;
+                let asked = 100.0 * side.asked;
+                format!(
+                    "{} has {share:.1} % of the records, asked was {asked:.1} %",
+                    side.name
+                )
+            })
+            .collect();
+        if off.is_empty() {
+            return None;
+        }
+        let warning = Diagnostic::warning("the shares are far from what was asked").at(&self.file);
+        let warning = off.into_iter().fold(warning, Diagnostic::caused_by);
+        Some(warning.hint(
+            "documents are never divided: with few or very unequal ones, ask for other shares or add \
+             documents",
+        ))
+    }
 }
 
 impl fmt::Display for SplitReport {
@@ -89,6 +127,10 @@ impl fmt::Display for SplitReport {
                 "\n{records} without `meta.{}`: each is a document of its own",
                 self.by
             )?;
+        }
+        if self.moved > 0 {
+            let groups = count(self.moved, "document");
+            write!(f, "\n{groups} moved to keep the shares")?;
         }
         if self.moved_to_fill > 0 {
             let groups = count(self.moved_to_fill, "document");

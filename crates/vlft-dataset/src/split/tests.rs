@@ -4,6 +4,8 @@ use std::fs;
 
 use serde_json::json;
 
+use vlft_base::Kind;
+
 use super::*;
 
 struct Folder(tempfile::TempDir);
@@ -165,19 +167,70 @@ fn documents_that_share_a_page_or_a_source_go_to_one_side() {
 }
 
 #[test]
-fn a_growing_dataset_keeps_its_sides() {
+fn the_sides_of_a_small_set_have_the_shares_that_were_asked() {
     let named = forty();
     let records: Vec<_> = named
         .iter()
         .map(|(id, doc)| (id.as_str(), Some(doc.as_str()), &[][..]))
         .collect();
-    let small = Folder::new(&records[..30]);
-    let large = Folder::new(&records);
-    assert_eq!(split(&small.options()).unwrap().moved_to_fill, 0);
-    split(&large.options()).unwrap();
-    for (id, _) in &named[..30] {
-        assert_eq!(small.side_of(id), large.side_of(id));
+    let folder = Folder::new(&records);
+    for seed in 0..10 {
+        let options = Options {
+            seed,
+            existing: Existing::Replace,
+            ..folder.options()
+        };
+        let report = split(&options).unwrap();
+        let sizes: Vec<u64> = report.sides.iter().map(|side| side.records).collect();
+        assert_eq!(sizes, [32, 4, 4], "seed {seed}");
+        assert!(report.warning().is_none());
     }
+}
+
+#[test]
+fn shares_that_documents_do_not_allow_are_warned_of() {
+    let ids: Vec<String> = (0..30).map(|n| format!("r{n}")).collect();
+    // Two documents of 15 records each.
+    let documents = ["a", "b"];
+    let records: Vec<(&str, Option<&str>, &[&str])> = ids
+        .iter()
+        .enumerate()
+        .map(|(n, id)| (id.as_str(), Some(documents[n % 2]), &[][..]))
+        .collect();
+    let report = split(&Folder::new(&records).options()).unwrap();
+    let warning = report.warning().unwrap();
+    assert_eq!(warning.message(), "the shares are far from what was asked");
+    assert_eq!(
+        warning.causes()[0],
+        "train has 50.0 % of the records, asked was 80.0 %"
+    );
+}
+
+#[test]
+fn a_growing_dataset_keeps_its_sides() {
+    let named: Vec<(String, String)> = (0..900)
+        .map(|n| (format!("r{n}"), format!("d{n}")))
+        .collect();
+    let records: Vec<_> = named
+        .iter()
+        .map(|(id, doc)| (id.as_str(), Some(doc.as_str()), &[][..]))
+        .collect();
+    let small = Folder::new(&records[..800]);
+    let large = Folder::new(&records);
+    let moved = split(&small.options()).unwrap().moved + split(&large.options()).unwrap().moved;
+    let sides = |folder: &Folder| -> BTreeMap<String, &str> {
+        let ids_of = |side| folder.ids(side).into_iter().map(move |id| (id, side));
+        NAMES.into_iter().flat_map(ids_of).collect()
+    };
+    let (before, after) = (sides(&small), sides(&large));
+    let changed = before
+        .iter()
+        .filter(|(id, side)| after[*id] != **side)
+        .count();
+    assert!(
+        changed as u64 <= moved && changed < 20,
+        "{changed} of 800, {moved}"
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use vlft_base::{Diagnostic, Kind, Result};
+use vlft_base::Result;
 
 use crate::image_path::{base_of, find};
 use crate::json;
@@ -61,9 +61,7 @@ pub fn stats(
         return Err(error);
     }
     if measures.records == 0 {
-        return Err(Diagnostic::error("the file has no records")
-            .at(file)
-            .with_kind(Kind::NothingToDo));
+        return Err(jsonl::no_records(file));
     }
     Ok(measures.report(file, counter.is_some()))
 }

@@ -4,6 +4,8 @@ use std::fs;
 
 use serde_json::json;
 
+use vlft_base::Diagnostic;
+
 use super::*;
 use crate::token_counter::ImageSize;
 

@@ -16,10 +16,13 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use vlft_base::format::bytes;
-use vlft_base::output::{Existing, PartialDir, cannot, check_free};
+use vlft_base::output::{Existing, PartialDir, cannot, check_folder, check_free};
+use vlft_base::paths::{example_in, nearest_sibling};
 use vlft_base::{Diagnostic, Kind, Result};
 use zip::ZipArchive;
 
+use crate::file_names::folded;
+use crate::jsonl::shown;
 use entry::Archive;
 use report::{Cause, Faults};
 
@@ -69,6 +72,7 @@ impl Default for Limits {
 /// Every fault of every archive in one message; nothing was written then. [`Kind::NothingToDo`] when
 /// the archives hold no files.
 pub fn unpack(options: &Options, progress: &dyn Fn(u64, u64)) -> Result<Report> {
+    check_archives(&options.archives)?;
     let mut archives = Vec::new();
     let mut faults = Faults::default();
     for path in &options.archives {
@@ -98,6 +102,39 @@ pub fn unpack(options: &Options, progress: &dyn Fn(u64, u64)) -> Result<Report> 
     Ok(report)
 }
 
+/// What cannot be an archive because of its path alone, all of it at once.
+fn check_archives(archives: &[PathBuf]) -> Result<()> {
+    let problems = archives.iter().filter_map(|path| {
+        if path.is_dir() {
+            let example = example_in(path, "zip").unwrap_or_else(|| path.join("NAME.zip"));
+            return Some(
+                Diagnostic::error("expected a zip, found a folder")
+                    .at(path)
+                    .hint(format!(
+                        "name the zips in it, such as `{}`",
+                        shown(&example)
+                    )),
+            );
+        }
+        let error = fs::metadata(path).err()?;
+        Some(match error.kind() {
+            io::ErrorKind::NotFound => match nearest_sibling(path) {
+                Some(name) => Diagnostic::error("no such zip")
+                    .at(path)
+                    .hint(format!("did you mean `{name}`?")),
+                None => Diagnostic::error("no such zip")
+                    .at(path)
+                    .hint("check the paths; they are relative to the working directory"),
+            },
+            _ => cannot("read", path, error),
+        })
+    });
+    match Diagnostic::all(problems) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
 /// Which entry becomes which file.
 struct Plan<'a> {
     /// Target, relative to the output directory -> where it comes from.
@@ -122,14 +159,14 @@ impl<'a> Plan<'a> {
             duplicates: 0,
             bytes: 0,
         };
-        let mut folded: BTreeMap<String, Origin> = BTreeMap::new();
+        let mut by_name: BTreeMap<String, Origin> = BTreeMap::new();
         for (index, archive) in archives.iter().enumerate() {
             for (number, entry) in archive.entries.iter().enumerate() {
                 let here = Origin {
                     archive: index,
                     entry: number,
                 };
-                let there = *folded.entry(target::folded(&entry.target)).or_insert(here);
+                let there = *by_name.entry(folded(&entry.target)).or_insert(here);
                 if (there.archive, there.entry) == (index, number) {
                     plan.files.insert(&entry.target, here);
                     plan.bytes += entry.bytes;
@@ -168,7 +205,7 @@ impl<'a> Plan<'a> {
         let names: BTreeMap<String, Origin> = self
             .files
             .iter()
-            .map(|(name, origin)| (target::folded(name), *origin))
+            .map(|(name, origin)| (folded(name), *origin))
             .collect();
         for name in names.keys() {
             for (at, _) in name.match_indices('/') {
@@ -213,6 +250,7 @@ fn same_content(archives: &[Archive], a: Origin, b: Origin) -> Result<bool> {
 }
 
 fn check_out(options: &Options) -> Result<()> {
+    check_folder(&options.out)?;
     check_free(&options.out, options.existing)?;
     // Replacing removes the old directory, and what somebody works in must not vanish.
     let Ok(out) = options.out.canonicalize() else {
@@ -229,9 +267,6 @@ fn check_out(options: &Options) -> Result<()> {
         Some(inside) => Err(Diagnostic::error("cannot replace this directory")
             .at(&options.out)
             .caused_by(format!("`{}` is inside it", inside.display()))
-            .hint("choose another `--out`")),
-        None if !out.is_dir() => Err(Diagnostic::error("the output is a file, not a directory")
-            .at(&options.out)
             .hint("choose another `--out`")),
         None => Ok(()),
     }

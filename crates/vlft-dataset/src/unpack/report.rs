@@ -78,15 +78,15 @@ impl Faults {
     }
 
     pub(super) fn into_result(self) -> Result<()> {
-        let Some(first) = self.0.first() else {
+        if self.0.is_empty() {
             return Ok(());
-        };
+        }
         let error = Diagnostic::error(format!(
             "{} in the archives; nothing was written",
             count(self.0.len() as u64, "fault")
         ))
         .with_rule("archive-refused")
-        .hint(first.cause.hint());
+        .hint(self.hints());
         let shown = self.0.iter().take(SHOWN);
         let error = shown.fold(error, |all, fault| {
             all.at(&fault.archive).detail(&fault.text)
@@ -95,6 +95,19 @@ impl Faults {
             Some(more @ 1..) => error.caused_by(format!("{} more", grouped(more as u64))),
             _ => error,
         })
+    }
+}
+
+impl Faults {
+    /// The advice for each cause, in the order in which the causes are told.
+    fn hints(&self) -> String {
+        let mut hints: Vec<&str> = Vec::new();
+        for fault in &self.0 {
+            if !hints.contains(&fault.cause.hint()) {
+                hints.push(fault.cause.hint());
+            }
+        }
+        hints.join("\n      ")
     }
 }
 

@@ -1,7 +1,6 @@
 //! Where an entry would land. Names in zips are bytes that some program wrote: absolute, with `..`,
 //! with the other system's separators, in any encoding.
 
-use unicode_normalization::UnicodeNormalization;
 use zip::read::ZipFileEntry;
 
 use crate::file_names::is_reserved;
@@ -100,15 +99,6 @@ pub(super) fn safe(name: &str) -> Result<Safe, String> {
         path: parts.join("/"),
         odd,
     })
-}
-
-/// What file systems that ignore case and Unicode normalisation take for the same name.
-pub(super) fn folded(path: &str) -> String {
-    path.nfc()
-        .collect::<String>()
-        .to_lowercase()
-        .nfc()
-        .collect()
 }
 
 #[cfg(test)]

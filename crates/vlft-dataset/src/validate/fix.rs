@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use vlft_base::Result;
-use vlft_base::output::cannot;
+use vlft_base::output::{cannot, check_free};
+use vlft_base::paths::not_an_input;
 
 use super::target::unfenced;
 use super::{Checked, Checker, Options, ReadLine};
@@ -38,9 +39,20 @@ impl Fixer {
         let Some(out) = &options.fix_out else {
             return Ok(None);
         };
+        std::fs::metadata(&options.file).map_err(|e| cannot("open", &options.file, e))?;
+        let schema = options.target_schema.as_deref();
+        not_an_input(
+            "--fix-out",
+            out,
+            std::iter::once(options.file.as_path()).chain(schema),
+        )?;
+        if !out.is_dir() {
+            check_free(out, options.existing).map_err(|e| {
+                e.hint("pass `--force` to replace it, or choose another `--fix-out`")
+            })?;
+        }
         let writer = Writer::create(out, options.existing)?;
         let base = base_of(&options.file).to_path_buf();
-        std::fs::metadata(&options.file).map_err(|e| cannot("open", &options.file, e))?;
         Ok(Some(Self {
             writer,
             rebase: Rebase::new(&base, base_of(out))?,

@@ -1,17 +1,17 @@
 //! Whether an image file can be trained on: its kind, its size, and that it decodes to its last row.
-//! The limits are those of the processor that will read it.
+//! The limits are those of the processor that will read it: [`crate::image_limits`].
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
 use image::{ImageFormat, ImageReader};
-use vlft_base::format::grouped;
+use vlft_base::format::{bytes, grouped};
 
 use super::Decode;
-
-/// Pillow refuses more pixels as a decompression bomb, and so does the processor.
-const MAX_PIXELS: u64 = 178_956_970;
+use crate::image_limits::{
+    MAX_FILE_BYTES, MAX_PIXELS, decoder_limits, is_accepted, jpeg_has_an_end,
+};
 
 /// Why a file is no usable image. Fits after "image `x`: ".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,12 +37,22 @@ impl Unreadable {
 /// (width, height) in pixels on disk.
 pub fn check(path: &Path, decode: Decode) -> Result<(u32, u32), Unreadable> {
     let file = File::open(path).map_err(|e| Unreadable::new(format!("cannot be opened: {e}")))?;
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    if length > MAX_FILE_BYTES {
+        let (length, limit) = (bytes(length), bytes(MAX_FILE_BYTES));
+        return Err(Unreadable::new(format!(
+            "has {length}, more than the {limit} that are accepted"
+        ))
+        .hint("no page needs so much: check what the file is"));
+    }
     let mut reader = BufReader::new(file);
     let format = kind(&mut reader)?;
     let image = || {
         let file =
             File::open(path).map_err(|e| Unreadable::new(format!("cannot be opened: {e}")))?;
-        Ok(ImageReader::with_format(BufReader::new(file), format))
+        let mut reader = ImageReader::with_format(BufReader::new(file), format);
+        reader.limits(decoder_limits());
+        Ok(reader)
     };
     let (width, height) = image()?.into_dimensions().map_err(|e| damaged(&e))?;
     if width == 0 || height == 0 {
@@ -58,8 +68,7 @@ pub fn check(path: &Path, decode: Decode) -> Result<(u32, u32), Unreadable> {
         .hint("scale it down; the model sees a fraction of this anyway"));
     }
     if decode == Decode::Full {
-        // The JPEG decoder fills a missing end with gray and reports nothing.
-        if format == ImageFormat::Jpeg && !jpeg_has_end(&mut reader) {
+        if format == ImageFormat::Jpeg && !has_an_end(&mut reader) {
             return Err(cut_short("there is no end marker"));
         }
         image()?.decode().map_err(|e| damaged(&e))?;
@@ -83,7 +92,7 @@ fn kind(reader: &mut (impl Read + Seek)) -> Result<ImageFormat, Unreadable> {
         .map_err(|e| Unreadable::new(format!("cannot be read: {e}")))?;
     let head = &head[..filled];
     match image::guess_format(head) {
-        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) => Ok(format),
+        Ok(format) if is_accepted(format) => Ok(format),
         _ if head.is_empty() => {
             Err(Unreadable::new("is an empty file").hint("copy or unpack it again"))
         }
@@ -113,28 +122,9 @@ fn cut_short(why: &str) -> Unreadable {
     Unreadable::new(format!("is cut short: {why}")).hint("copy or unpack it again")
 }
 
-/// Walks the segments of a JPEG up to its end marker.
-fn jpeg_has_end(reader: &mut impl Read) -> bool {
+fn has_an_end(reader: &mut impl Read) -> bool {
     let mut bytes = Vec::new();
-    if reader.read_to_end(&mut bytes).is_err() {
-        return false;
-    }
-    let mut at = 2;
-    while let (Some(&first), Some(&marker)) = (bytes.get(at), bytes.get(at + 1)) {
-        match (first, marker) {
-            (0xFF, 0xD9) => return true,
-            // Fill bytes, stuffed zeros, restart markers: inside the data of a scan.
-            (0xFF, 0xFF) => at += 1,
-            (0xFF, 0x00 | 0x01 | 0xD0..=0xD8) => at += 2,
-            // A segment with a length. An end marker inside (of a thumbnail) is not ours.
-            (0xFF, _) => match bytes.get(at + 2..at + 4) {
-                Some(length) => at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]])),
-                None => return false,
-            },
-            _ => at += 1,
-        }
-    }
-    false
+    reader.read_to_end(&mut bytes).is_ok() && jpeg_has_an_end(&bytes)
 }
 
 #[cfg(test)]

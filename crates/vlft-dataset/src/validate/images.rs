@@ -10,14 +10,13 @@ use vlft_base::did_you_mean;
 
 use super::Decode;
 use super::image_file;
+use crate::image_limits::MAX_ASPECT_RATIO;
 use crate::image_path::{base_of, beside, find, slashed};
 use crate::json::Step;
 use crate::jsonl::shown;
 use crate::problem::{Finding, Rule};
 use crate::record::{Part, Record};
 
-/// The model's resize refuses longer strips.
-const MAX_ASPECT: u32 = 200;
 /// Less than a merged patch of the model: it is blown up before anything is seen.
 const SMALL_SIDE: u32 = 28;
 
@@ -147,10 +146,10 @@ impl<'a> ImageRules<'a> {
             }
             Ok((width, height)) => {
                 let (short, long) = (width.min(height), width.max(height));
-                if u64::from(long) > u64::from(MAX_ASPECT) * u64::from(short) {
+                if u64::from(long) > u64::from(MAX_ASPECT_RATIO) * u64::from(short) {
                     findings.push((
                         Rule::ImageAspect,
-                        format!("image `{image}` is {width} x {height}: more than {MAX_ASPECT} times as long as wide"),
+                        format!("image `{image}` is {width} x {height}: more than {MAX_ASPECT_RATIO} times as long as wide"),
                         Some("cut it into pieces, or leave it out".to_owned()),
                     ));
                 } else if short < SMALL_SIDE {

@@ -15,8 +15,8 @@ mod target;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use vlft_base::Result;
 use vlft_base::output::Existing;
-use vlft_base::{Diagnostic, Kind, Result};
 
 use crate::ids::Ids;
 use crate::image_path::base_of;
@@ -104,9 +104,7 @@ pub fn validate(
         progress(read);
     }
     if summary.records == 0 {
-        return Err(Diagnostic::error("the file has no records")
-            .at(&options.file)
-            .with_kind(Kind::NothingToDo));
+        return Err(jsonl::no_records(&options.file));
     }
     if let Some(fixer) = fixer {
         summary.fixed = Some(fixer.commit()?);

@@ -362,7 +362,7 @@ fn an_empty_file_is_nothing_to_do() {
     let folder = Folder::new();
     fs::write(folder.path("d.jsonl"), "\n\n").unwrap();
     let error = validate(&folder.options(), None, &mut |_| {}, &|_| {}).unwrap_err();
-    assert_eq!(error.kind(), Kind::NothingToDo);
+    assert_eq!(error.kind(), vlft_base::Kind::NothingToDo);
 }
 
 #[test]

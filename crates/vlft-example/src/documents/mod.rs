@@ -35,8 +35,12 @@ pub const PDF_FOLDER: &str = "pdfs";
 pub const LABELS: &str = "results.json";
 pub const ARCHIVES: [&str; 2] = ["page-images-1.zip", "page-images-2.zip"];
 
+/// With fewer documents not every form is there, and a zip would be empty.
+pub const FEWEST: usize = plan::PERIOD;
+
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// At least [`FEWEST`], or some of the files are missing.
     pub documents: usize,
     pub seed: u64,
     pub existing: Existing,

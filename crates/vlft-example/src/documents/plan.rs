@@ -22,7 +22,7 @@ pub(crate) enum Form {
 }
 
 /// Forms repeat after this many documents: 4 scans, 2 page-image documents, 6 born digital.
-const PERIOD: usize = 12;
+pub(crate) const PERIOD: usize = 12;
 
 /// The documents with long tables: 40 containers born digital, 24 and 31 scanned.
 const LONG: [(usize, usize); 3] = [(8, 40), (25, 24), (36, 31)];

@@ -1,3 +1,6 @@
+use image::RgbImage;
+use vlft_dataset::jsonl::Numbered;
+
 use super::*;
 
 fn fixture(name: &str) -> PathBuf {
@@ -12,6 +15,7 @@ fn shown(which: Option<&str>, model: Option<&str>) -> Result<Shown> {
         which: which.map(str::to_owned),
         model: model.map(fixture),
         limits: Limits::default(),
+        detail: Detail::Conversation,
     })?;
     shown.file = "train.jsonl".to_owned();
     Ok(shown)
@@ -93,9 +97,133 @@ fn lines_that_training_divides_and_tricky_characters() {
             span("{\n\n\u{202e}}", true),
             span("\n", false),
         ],
+        mask: Vec::new(),
+        pictures: Vec::new(),
     };
     assert_eq!(
         shown.to_string(),
         "record   `a\\u{1b}[31m`, f:1\n\n    head:  \\\n  > {\n\n  > \\u{202e}}\n\n`>` marks what is trained on\n"
     );
+}
+
+fn seen(file: &str, which: Option<&str>) -> Shown {
+    let mut shown = show(&Options {
+        file: fixture(file),
+        which: which.map(str::to_owned),
+        model: Some(fixture("tiny")),
+        limits: Limits::default(),
+        detail: Detail::Pictures,
+    })
+    .unwrap();
+    shown.file = "f.jsonl".to_owned();
+    shown
+}
+
+/// What is marked is what the loss sees: the mask says of every position what the sample says.
+#[test]
+fn the_mask_is_that_of_the_sample() {
+    let processor = Processor::from_dir(&fixture("tiny"), &Limits::default()).unwrap();
+    let records = jsonl::load(&fixture("data/train.jsonl")).unwrap();
+    assert!(records.iter().any(|n| n.record.images().count() > 1));
+    assert!(records.iter().any(|n| n.record.images().count() == 0));
+    for Numbered { record, .. } in &records {
+        let shown = seen("data/train.jsonl", Some(&record.id));
+        let sample = processor.sample(record, &fixture("data")).unwrap();
+        let mut trained = vec![false; sample.len()];
+        let mut ids = vec![None; sample.len()];
+        let mut text = String::new();
+        for piece in &shown.mask {
+            match piece {
+                Piece::Text(piece) => {
+                    for (i, id) in piece.ids.iter().enumerate() {
+                        trained[piece.at + i] = piece.trained;
+                        ids[piece.at + i] = Some(*id);
+                    }
+                    text += &piece.text;
+                }
+                Piece::Image(piece) => {
+                    for at in piece.at..piece.at + piece.tokens {
+                        assert_eq!(sample.mm_token_type_ids[at], 1);
+                        ids[at] = Some(sample.input_ids[at]);
+                    }
+                    text += IMAGE_PAD;
+                }
+            }
+        }
+        let ids: Vec<u32> = ids
+            .into_iter()
+            .map(|id| id.expect("no position is left out"))
+            .collect();
+        assert_eq!(ids, sample.input_ids, "{}", record.id);
+        let expected: Vec<bool> = sample
+            .labels
+            .iter()
+            .map(|l| *l != crate::sample::IGNORED)
+            .collect();
+        assert_eq!(trained, expected, "{}", record.id);
+        assert_eq!(text, processor.conversation(record).unwrap().text);
+    }
+}
+
+#[test]
+fn a_mask_without_colour_keeps_what_it_says() {
+    let shown = seen("data/train.jsonl", Some("sample-003"));
+    let masked = |marks| {
+        Masked {
+            shown: &shown,
+            marks,
+        }
+        .to_string()
+    };
+    let brackets = masked(Marks::Brackets);
+    assert!(brackets.contains("user\n<|vision_start|>(4 tokens of image `images/003_006.png` 130 x 45 -> 128 x 32)<|vision_end|>"), "{brackets}");
+    assert!(
+        brackets.contains("<|im_start|>assistant\n⟦{\"⟧⟦i⟧"),
+        "{brackets}"
+    );
+    assert!(brackets.contains("⟦<|im_end|>⟧\n"), "{brackets}");
+    assert!(!brackets.contains('\x1b'));
+    // The same tokens by colour, and nothing else is coloured but the images and the legend.
+    let colour = masked(Marks::Colour);
+    let coloured = colour.matches("\x1b[30;").count() - 1;
+    assert_eq!(coloured, brackets.matches('⟦').count() - 1);
+    assert_eq!(coloured, shown.tokens.unwrap().supervised);
+}
+
+#[test]
+fn a_page_is_whole_and_escapes_what_is_foreign() {
+    let dir = tempfile::tempdir().unwrap();
+    RgbImage::from_fn(70, 40, |x, y| image::Rgb([x as u8, y as u8, 0]))
+        .save(dir.path().join("<b>.png"))
+        .unwrap();
+    let file = dir.path().join("d.jsonl");
+    let record = r#"{"id":"<script>\u202e","messages":[{"role":"user","content":[{"type":"image","image":"<b>.png"},{"type":"text","text":"</span>&\"é🙂"},{"type":"image","image":"<b>.png"}]},{"role":"assistant","content":[{"type":"text","text":"{\"a\":\"<b>\"}"}]},{"role":"user","content":[{"type":"text","text":"again"}]},{"role":"assistant","content":[{"type":"text","text":"{}\n\n{}"}]}],"meta":{"weight":2,"x":"</table>"}}"#;
+    std::fs::write(&file, record).unwrap();
+    let shown = seen(file.to_str().unwrap(), None);
+    assert!(shown.to_string().contains("weight   2\n"));
+    let page = page(&shown).unwrap();
+    for (text, times) in [
+        ("<script", 0),
+        ("</table>", 1),
+        ("<figure>", 2),
+        ("id=\"p2\"", 1),
+        ("data:image/png;base64,iVBOR", 2),
+        ("&lt;script&gt;\\u{202e}", 2),
+        ("<td>2</td>", 2),    // images, weight
+        ("&lt;/span&gt;", 0), // several tokens
+        ("http", 1),          // the policy's http-equiv
+    ] {
+        assert_eq!(page.matches(text).count(), times, "{text}");
+    }
+    let trained = page.matches("\"token trained").count() - 1;
+    assert_eq!(trained, shown.tokens.unwrap().supervised);
+    // Every element that is opened is closed.
+    for tag in [
+        "span", "figure", "svg", "table", "tr", "td", "div", "pattern", "defs", "g",
+    ] {
+        let closed = page.matches(&format!("</{tag}>")).count();
+        let opened =
+            page.matches(&format!("<{tag} ")).count() + page.matches(&format!("<{tag}>")).count();
+        assert_eq!(opened, closed, "{tag}");
+    }
 }

@@ -51,10 +51,7 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
         images: args.images,
         mapping: args.mapping,
         out: args.out,
-        existing: match args.force {
-            true => Existing::Replace,
-            false => Existing::Refuse,
-        },
+        existing: Existing::forced(args.force),
     })?;
     terminal.report(&report);
     if let Some(problem) = report.problem() {

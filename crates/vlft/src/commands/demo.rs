@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde::Serialize;
-use vlft_base::output::{Existing, PartialDir, write_atomic};
+use clap::builder::RangedU64ValueParser;
+use serde::{Deserialize, Serialize};
+use vlft_base::output::{Existing, PartialDir, cannot, check_folder, write_atomic};
 use vlft_base::{Diagnostic, Result, format};
 use vlft_dataset::pdfium;
 use vlft_example::{documents, tiny_model};
@@ -28,6 +29,8 @@ const DEFAULT_OUT: &str = "vlft-demo";
 const FRACTIONS: [&str; 6] = ["--train", "0.7", "--val", "0.1", "--test", "0.2"];
 /// Of the tiny model's random weights.
 const SEED: u64 = 42;
+/// Says that a folder is a demo's. Anything else that is full stays as it is.
+const MARK: &str = "demo.json";
 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
@@ -44,7 +47,8 @@ pub(crate) struct Args {
     out: PathBuf,
 
     /// How many documents to make
-    #[arg(long, value_name = "N", default_value_t = documents::Options::default().documents)]
+    #[arg(long, value_name = "N", default_value_t = documents::Options::default().documents,
+          value_parser = RangedU64ValueParser::<usize>::new().range(documents::FEWEST as u64..))]
     documents: usize,
 
     /// Where libpdfium is, if not in the usual places
@@ -59,9 +63,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     let start = Instant::now();
     let road = Road::new(&args.out, terminal);
-    if args.force {
-        road.clear()?;
-    }
+    road.claim(args.documents, args.force)?;
     let report = road.path("report.json");
     if report.exists() {
         return Err(Diagnostic::error("the demo is done already")
@@ -222,6 +224,49 @@ impl<'a> Road<'a> {
         path.display().to_string().replace('\\', "/")
     }
 
+    /// Takes the folder: a new one, an empty one, or one of an earlier demo with as many documents.
+    fn claim(&self, documents: usize, force: bool) -> Result<()> {
+        check_folder(&self.out)?;
+        let mark = self.path(MARK);
+        let mut entries = match fs::read_dir(&self.out) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return self.mark(documents);
+            }
+            Err(e) => return Err(cannot("use", &self.out, e)),
+        };
+        if entries.next().is_none() {
+            return self.mark(documents);
+        }
+        let Ok(text) = fs::read_to_string(&mark) else {
+            return Err(Diagnostic::error("the output folder holds something else")
+                .at(&self.out)
+                .expected("no folder, an empty one, or one that `vlft demo` made")
+                .hint("choose another `--out`"));
+        };
+        if force {
+            self.clear()?;
+            return self.mark(documents);
+        }
+        // A mark that cannot be read was cut short before anything was made.
+        let begun = serde_json::from_str::<Mark>(&text).map_or(documents, |mark| mark.documents);
+        if begun != documents {
+            return Err(
+                Diagnostic::error("the demo in this folder has other documents")
+                    .at(&self.out)
+                    .expected(format!("`--documents {begun}`"))
+                    .found(format!("`--documents {documents}`"))
+                    .hint("choose another `--out`, or pass `--force` to start over"),
+            );
+        }
+        Ok(())
+    }
+
+    fn mark(&self, documents: usize) -> Result<()> {
+        let mark = serde_json::to_string(&Mark { documents }).expect("plain values") + "\n";
+        write_atomic(&self.path(MARK), mark.as_bytes())
+    }
+
     /// Only what a demo makes is removed.
     fn clear(&self) -> Result<()> {
         let names = ["example", "pages", "unpacked", "data", "model", "run"];
@@ -233,14 +278,12 @@ impl<'a> Road<'a> {
         ];
         for path in names.map(|name| self.path(name)) {
             if path.exists() {
-                fs::remove_dir_all(&path)
-                    .map_err(|e| vlft_base::output::cannot("remove", &path, e))?;
+                fs::remove_dir_all(&path).map_err(|e| cannot("remove", &path, e))?;
             }
         }
         for path in files.map(|name| self.path(name)) {
             if path.exists() {
-                fs::remove_file(&path)
-                    .map_err(|e| vlft_base::output::cannot("remove", &path, e))?;
+                fs::remove_file(&path).map_err(|e| cannot("remove", &path, e))?;
             }
         }
         Ok(())
@@ -312,6 +355,12 @@ impl<'a> Road<'a> {
             _ => Err(Diagnostic::error("the demo's training has no summary").at(self.path("run"))),
         }
     }
+}
+
+/// What [`MARK`] holds: what a demo must be asked for again to go on.
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    documents: usize,
 }
 
 /// What the demo ends with.

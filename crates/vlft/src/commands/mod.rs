@@ -30,8 +30,11 @@ mod train;
 mod unpack;
 mod validate;
 
+use std::path::Path;
+
 use clap::{CommandFactory, Subcommand};
 use vlft_base::Result;
+use vlft_processor::processor::{Options, Processor};
 
 use crate::cli::Cli;
 use crate::exit::Exit;
@@ -70,6 +73,17 @@ pub(crate) enum Command {
     /// What the exit codes mean
     #[command(hide = true, long_about = exit_codes::explanation())]
     ExitCodes,
+}
+
+/// What counts tokens as training with this model and `data.max_pixels` would, if a model is given.
+fn token_counter(model: Option<&Path>, max_pixels: Option<u64>) -> Result<Option<Processor>> {
+    let options = Options {
+        max_pixels,
+        ..Options::default()
+    };
+    model
+        .map(|model| Processor::from_dir(model, &options))
+        .transpose()
 }
 
 impl Command {

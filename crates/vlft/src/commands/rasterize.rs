@@ -163,10 +163,7 @@ fn options(args: Args) -> Result<Options> {
         pdfium: args.pdfium,
         timeout: Duration::from_secs(args.timeout_secs),
         worker_memory_bytes: args.worker_memory_mib << 20,
-        existing: match args.force {
-            true => Existing::Replace,
-            false => Existing::Refuse,
-        },
+        existing: Existing::forced(args.force),
         worker: WorkerProgram {
             program,
             args: vec!["rasterize-worker".into()],

@@ -1,10 +1,14 @@
 //! `vlft show`: one record as the model sees it.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use vlft_base::Result;
+use vlft_base::output::{Existing, PartialFile, cannot};
+use vlft_base::paths::not_an_input;
+use vlft_dataset::image_path::{base_of, find};
 use vlft_processor::processor::Options as Limits;
-use vlft_processor::show::{self, Options};
+use vlft_processor::show::{self, Detail, Marks, Masked, Options, Shown};
 
 use crate::exit::Exit;
 use crate::terminal::Terminal;
@@ -15,9 +19,12 @@ Examples:
   vlft show data/splits/train.jsonl
   vlft show data/splits/train.jsonl invoice-0117 --model models/Qwen3-VL-8B-Instruct
   vlft show data/splits/train.jsonl :240 --model models/Qwen3-VL-8B-Instruct --max-pixels 1310720
+  vlft show data/splits/train.jsonl --model models/Qwen3-VL-8B-Instruct --mask --html record.html
 
 With `--model` the conversation is rendered by that model's own chat template and counted by its \
-tokenizer; image tokens are shown as a number. `>` in the margin marks what is trained on.")]
+tokenizer; image tokens are shown as a number. `>` in the margin marks what is trained on. `--mask` \
+marks it token by token, and `--html` shows it as a page: every token with its id, every image as \
+the model gets it under the grid of its patches.")]
 pub(crate) struct Args {
     /// The records
     #[arg(value_name = "F.jsonl")]
@@ -38,10 +45,34 @@ pub(crate) struct Args {
     /// Images have at most this many pixels after resizing, instead of the model's
     #[arg(long, value_name = "N", requires = "model")]
     max_pixels: Option<u64>,
+
+    /// Token by token, what is trained on in colour (without colour in `⟦ ⟧`)
+    #[arg(long, requires = "model")]
+    mask: bool,
+
+    /// Write a page to look at: every token, and every image under its patches
+    #[arg(long, value_name = "OUT.html", requires = "model")]
+    html: Option<PathBuf>,
+
+    /// Replace `--html`
+    #[arg(long, requires = "html")]
+    force: bool,
 }
 
 pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     let without_model = args.model.is_none();
+    let shown_file = args.file.clone();
+    // Taken before the work, so that a name that cannot be used is told at once.
+    let page = match &args.html {
+        Some(out) => {
+            not_an_input("--html", out, [args.file.as_path()])?;
+            Some((
+                out.clone(),
+                PartialFile::create(out, Existing::forced(args.force))?,
+            ))
+        }
+        None => None,
+    };
     let shown = show::show(&Options {
         file: args.file,
         which: args.which,
@@ -50,10 +81,41 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
             min_pixels: args.min_pixels,
             max_pixels: args.max_pixels,
         },
+        detail: match (&page, args.mask) {
+            (Some(_), _) => Detail::Pictures,
+            (None, true) => Detail::Mask,
+            (None, false) => Detail::Conversation,
+        },
     })?;
-    terminal.report(&shown);
+    if args.mask {
+        let marks = match terminal.has_colour() {
+            true => Marks::Colour,
+            false => Marks::Brackets,
+        };
+        let shown = &shown;
+        terminal.report(&Masked { shown, marks });
+    } else {
+        terminal.report(&shown);
+    }
+    if let Some((out, file)) = page {
+        let base = base_of(&shown_file);
+        let found = shown
+            .images
+            .iter()
+            .filter_map(|image| find(base, &image.path));
+        let images: Vec<PathBuf> = found.map(|found| found.path).collect();
+        not_an_input("--html", &out, images.iter().map(PathBuf::as_path))?;
+        write_page(&shown, file, &out)?;
+        terminal.note(format!("Wrote `{}`", out.display()));
+    }
     if without_model {
         terminal.note("Pass `--model DIR` to see tokens and the chat template");
     }
     Ok(Exit::Done)
+}
+
+fn write_page(shown: &Shown, mut file: PartialFile, out: &Path) -> Result<()> {
+    file.write_all(show::page(shown)?.as_bytes())
+        .map_err(|e| cannot("write", out, e))?;
+    file.commit()
 }

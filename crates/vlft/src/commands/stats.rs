@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use vlft_base::Result;
 use vlft_dataset::stats;
 use vlft_dataset::token_counter::TokenCounter;
-use vlft_processor::processor::{self, Processor};
 
+use super::token_counter;
 use crate::exit::Exit;
 use crate::terminal::Terminal;
 
@@ -33,17 +33,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
-    let counter = args
-        .model
-        .as_deref()
-        .map(|model| {
-            let options = processor::Options {
-                max_pixels: args.max_pixels,
-                ..processor::Options::default()
-            };
-            Processor::from_dir(model, &options)
-        })
-        .transpose()?;
+    let counter = token_counter(args.model.as_deref(), args.max_pixels)?;
     let bar = terminal.progress("Measuring", "records", 0);
     let report = stats::stats(
         &args.file,

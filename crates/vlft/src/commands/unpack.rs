@@ -50,10 +50,7 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     let options = Options {
         archives: args.archives,
         out: args.out,
-        existing: match args.force {
-            true => Existing::Replace,
-            false => Existing::Refuse,
-        },
+        existing: Existing::forced(args.force),
         limits: Limits {
             entry_bytes: args.max_entry_mib << 20,
             total_bytes: args.max_total_gib << 30,

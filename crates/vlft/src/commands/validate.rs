@@ -8,8 +8,8 @@ use vlft_base::output::Existing;
 use vlft_dataset::problem::RULES;
 use vlft_dataset::token_counter::TokenCounter;
 use vlft_dataset::validate::{self, Decode, Options};
-use vlft_processor::processor::{self, Processor};
 
+use super::token_counter;
 use crate::exit::Exit;
 use crate::terminal::Terminal;
 
@@ -54,17 +54,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
-    let counter = args
-        .model
-        .as_deref()
-        .map(|model| {
-            let options = processor::Options {
-                max_pixels: args.max_pixels,
-                ..processor::Options::default()
-            };
-            Processor::from_dir(model, &options)
-        })
-        .transpose()?;
+    let counter = token_counter(args.model.as_deref(), args.max_pixels)?;
     let size = std::fs::metadata(&args.file).map_or(0, |file| file.len());
     let bar = terminal.progress("Validating", "MiB", size >> 20);
     let options = Options {
@@ -73,10 +63,7 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
         target_schema: args.target_schema,
         max_tokens: args.max_tokens,
         fix_out: args.fix_out,
-        existing: match args.force {
-            true => Existing::Replace,
-            false => Existing::Refuse,
-        },
+        existing: Existing::forced(args.force),
     };
     let summary = validate::validate(
         &options,

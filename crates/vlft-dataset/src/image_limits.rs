@@ -1,0 +1,75 @@
+//! What an image file may be. `validate` judges by it and the processor reads by it, so that what one
+//! lets pass the other never refuses.
+
+use image::ImageFormat;
+
+/// Pillow refuses more pixels than this as a decompression bomb, hence so does transformers.
+pub const MAX_PIXELS: u64 = 178_956_970;
+/// No page is larger; what is larger is not an image, whatever its name.
+pub const MAX_FILE_BYTES: u64 = 1 << 30;
+/// Beyond this ratio of the sides transformers refuses an image.
+pub const MAX_ASPECT_RATIO: u32 = 200;
+/// What a decoder may allocate beside its output.
+const MAX_DECODER_BYTES: u64 = 1 << 30;
+
+/// The formats that are read.
+pub fn is_accepted(format: ImageFormat) -> bool {
+    matches!(
+        format,
+        ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP
+    )
+}
+
+/// For the decoders of `image`.
+pub fn decoder_limits() -> image::Limits {
+    let mut limits = image::Limits::default();
+    limits.max_alloc = Some(MAX_DECODER_BYTES);
+    limits
+}
+
+/// Walks the segments of a JPEG file up to its end-of-image marker. The decoder paints gray what is
+/// missing, without a word.
+pub fn jpeg_has_an_end(bytes: &[u8]) -> bool {
+    let mut at = 2;
+    // Markers are 0xFF and a code; more 0xFF before the code are fill bytes. In coded data 0xFF is
+    // followed by 0 or by a restart code, so the next other code ends it. A segment has its length,
+    // and an end marker inside (of a thumbnail) is not ours.
+    while let Some(step) = bytes
+        .get(at..)
+        .and_then(|rest| rest.iter().position(|b| *b == 0xff))
+    {
+        at += step + 1;
+        match bytes.get(at) {
+            Some(0xd9) => return true,
+            Some(0xff) => {}
+            Some(0x00 | 0x01 | 0xd0..=0xd7) => at += 1,
+            Some(_) => match bytes.get(at + 1..at + 3) {
+                Some(length) => at += 1 + usize::from(u16::from_be_bytes([length[0], length[1]])),
+                None => return false,
+            },
+            None => return false,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_marker_counts_only_outside_of_segments() {
+        for (bytes, expected) in [
+            (&b"\xff\xd8\xff\xd9"[..], true),
+            (b"\xff\xd8\xff\xff\xff\xd9", true),
+            (b"\xff\xd8data\xff\x00\xff\xd0more\xff\xd9trailer", true),
+            (b"\xff\xd8\xff\xe1\x00\x04\xff\xd9", false),
+            (b"\xff\xd8\xff\xe1\x00\x04\xff\xd9\xff\xd9", true),
+            (b"\xff\xd8\xff\xe1\x00", false),
+            (b"\xff\xd8data\xff", false),
+            (b"", false),
+        ] {
+            assert_eq!(jpeg_has_an_end(bytes), expected, "{bytes:x?}");
+        }
+    }
+}
