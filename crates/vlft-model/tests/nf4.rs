@@ -13,8 +13,7 @@ use vlft_model::{
 };
 
 fn fixtures() -> PathBuf {
-    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
-    std::env::var_os("VLFT_FIXTURES").map_or(committed, PathBuf::from)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
 }
 
 /// Every tensor of a file as bytes.
