@@ -249,8 +249,13 @@ fn evaluation_agrees_with_transformers_with_and_without_an_adapter() {
         assert_eq!(found.tokens, case["tokens"].as_u64().unwrap(), "{name}");
         let expected = case["loss"].as_f64().unwrap();
         let off = (found.loss - expected).abs();
+        // Quantising here, a scale may come out as the code beside bitsandbytes' own.
+        let tolerance = match options.base {
+            Some(_) => 1e-4 * expected,
+            None => 1e-5,
+        };
         assert!(
-            off <= 1e-5,
+            off <= tolerance,
             "{name}: loss {}, expected {expected}",
             found.loss
         );
