@@ -1,8 +1,8 @@
 //! `RUN/metrics.jsonl`: one JSON object per line, each written whole and flushed at once, so that a
 //! reader (or a crash) sees at most one torn line, the last.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -124,13 +124,12 @@ impl MetricsLog {
         let path = run_dir.join(METRICS_FILE);
         // The bytes that stay are not written anew: a number read and printed again could differ.
         let (mut lines, mut text) = (Vec::new(), Vec::new());
-        for (line, bytes) in parse(&path, &read_bytes(&path)?)? {
+        each_line(&path, |line, bytes| {
             if line.step().is_some_and(|s| s <= step) {
                 lines.push(line);
-                text.extend(bytes);
-                text.push(b'\n');
+                text.extend_from_slice(bytes);
             }
-        }
+        })?;
         write_atomic(&path, &text)?;
         let warning = missing_steps(&lines, step).map(|missing| {
             Diagnostic::warning("the log lacks steps that the checkpoint has")
@@ -175,36 +174,40 @@ impl MetricsLog {
 /// # Errors
 /// A whole line that is not one of ours: then somebody else wrote into the file.
 pub fn read_metrics(run_dir: &Path) -> Result<Vec<Line>> {
-    let path = run_dir.join(METRICS_FILE);
-    let lines = parse(&path, &read_bytes(&path)?)?;
-    Ok(lines.into_iter().map(|(line, _)| line).collect())
-}
-
-fn read_bytes(path: &Path) -> Result<Vec<u8>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(bytes),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) => Err(cannot("read", path, e)),
-    }
-}
-
-/// Each whole line with its bytes, line feed excluded.
-fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<(Line, Vec<u8>)>> {
-    let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
     let mut lines = Vec::new();
-    for (index, line) in bytes[..whole].split(|b| *b == b'\n').enumerate() {
-        if line.is_empty() {
+    each_line(&run_dir.join(METRICS_FILE), |line, _| lines.push(line))?;
+    Ok(lines)
+}
+
+/// Each whole line with its bytes, line feed included. One is in memory at a time: a long run's log
+/// must not be what its memory grows with.
+fn each_line(path: &Path, mut see: impl FnMut(Line, &[u8])) -> Result<()> {
+    let mut file = match File::open(path) {
+        Ok(file) => BufReader::new(file),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(cannot("read", path, e)),
+    };
+    let mut bytes = Vec::new();
+    for number in 1.. {
+        bytes.clear();
+        file.read_until(b'\n', &mut bytes)
+            .map_err(|e| cannot("read", path, e))?;
+        // The end, or a torn last line.
+        if bytes.last() != Some(&b'\n') {
+            break;
+        }
+        if bytes == b"\n" {
             continue;
         }
-        let parsed = serde_json::from_slice(line).map_err(|e| {
+        let line = serde_json::from_slice(&bytes).map_err(|e| {
             Diagnostic::error("not a line of metrics")
-                .at_line(path, index as u64 + 1)
+                .at_line(path, number)
                 .caused_by(e)
                 .hint("choose another `--out`, or remove the run to start over")
         })?;
-        lines.push((parsed, line.to_vec()));
+        see(line, &bytes);
     }
-    Ok(lines)
+    Ok(())
 }
 
 /// JSON has no NaN: it is written as `null`, and a diverged run must stay readable.
@@ -234,6 +237,8 @@ fn missing_steps(lines: &[Line], step: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn step(step: u64) -> Line {
