@@ -1,7 +1,7 @@
 //! AdamW as torch computes it, over the flat list of adapter matrices, and clipping by the global
 //! norm. Moments are f32 like the adapters.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use vlft_model::lora::Pair;
 use vlft_model::{AdapterGradients, Adapters};
 
@@ -87,19 +87,74 @@ impl Update<'_> {
     /// `p -= lr wd p; m, v as usual; p -= lr/(1-b1^t) m / (sqrt(v)/sqrt(1-b2^t) + eps)`, in
     /// torch's order of operations.
     fn apply(&self, p: Tensor<2>, gradient: Tensor<2>, moments: &mut Moments) -> Tensor<2> {
+        let on_host = p.device() == Device::flex() && p.dtype() == DType::F32;
+        match on_host && gradient.dtype() == DType::F32 {
+            true => self.apply_on_host(p, gradient, moments),
+            false => self.apply_by_tensors(p, gradient, moments),
+        }
+    }
+
+    /// One pass over the values, the moments in place: the same operations on each value in the
+    /// same order as [`Self::apply_by_tensors`], so the same bits.
+    fn apply_on_host(&self, p: Tensor<2>, gradient: Tensor<2>, moments: &mut Moments) -> Tensor<2> {
+        let [beta1, beta2] = self.config.betas.map(|beta| beta as f32);
+        let [rest1, rest2] = self.config.betas.map(|beta| (1.0 - beta) as f32);
+        let decay = (1.0 - self.learning_rate * self.config.weight_decay) as f32;
+        let (step_size, correction) = (self.step_size() as f32, self.correction() as f32);
+        let eps = self.config.eps as f32;
+
+        let (shape, device) = (p.dims(), p.device());
+        let gradient = values(gradient);
+        let mut p = values(p);
+        let [mut m, mut v] = [&mut moments.m, &mut moments.v].map(|moment| {
+            // Taken out, not cloned: a buffer with one owner is changed where it is.
+            values(std::mem::replace(moment, Tensor::empty([0, 0], &device)))
+        });
+        for (((p, g), m), v) in p.iter_mut().zip(gradient).zip(&mut m).zip(&mut v) {
+            *m = *m * beta1 + g * rest1;
+            *v = *v * beta2 + g * g * rest2;
+            let denominator = v.sqrt() / correction + eps;
+            *p = *p * decay - *m / denominator * step_size;
+        }
+        let tensor = |values| Tensor::from_data(TensorData::new(values, shape), &device);
+        *moments = Moments {
+            m: tensor(m),
+            v: tensor(v),
+        };
+        tensor(p)
+    }
+
+    /// The definition, on any device.
+    fn apply_by_tensors(
+        &self,
+        p: Tensor<2>,
+        gradient: Tensor<2>,
+        moments: &mut Moments,
+    ) -> Tensor<2> {
         let [beta1, beta2] = self.config.betas;
-        let number = self.number as f64;
         let p = p * (1.0 - self.learning_rate * self.config.weight_decay);
 
         moments.m = moments.m.clone() * beta1 + gradient.clone() * (1.0 - beta1);
         let square = gradient.clone() * gradient;
         moments.v = moments.v.clone() * beta2 + square * (1.0 - beta2);
 
-        let step_size = self.learning_rate / (1.0 - beta1.powf(number));
-        let correction = (1.0 - beta2.powf(number)).sqrt();
-        let denominator = moments.v.clone().sqrt() / correction + self.config.eps;
-        p - moments.m.clone() / denominator * step_size
+        let denominator = moments.v.clone().sqrt() / self.correction() + self.config.eps;
+        p - moments.m.clone() / denominator * self.step_size()
     }
+
+    fn step_size(&self) -> f64 {
+        self.learning_rate / (1.0 - self.config.betas[0].powf(self.number as f64))
+    }
+
+    /// Of the second moment's root.
+    fn correction(&self) -> f64 {
+        (1.0 - self.config.betas[1].powf(self.number as f64)).sqrt()
+    }
+}
+
+fn values(tensor: Tensor<2>) -> Vec<f32> {
+    let data = tensor.into_data();
+    data.try_into_vec().expect("the caller looked at the type")
 }
 
 /// Scales all gradients so that their norm is at most `max_norm`; 0 means off.
@@ -110,5 +165,46 @@ pub(crate) fn clip(gradients: AdapterGradients, norm: f64, max_norm: f64) -> Ada
         gradients.scaled(factor)
     } else {
         gradients
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Distribution;
+
+    use super::*;
+
+    #[test]
+    fn the_host_loop_gives_the_same_bits_as_the_tensor_operations() {
+        let device = Device::flex();
+        let random = |std| Tensor::<2>::random([9, 31], Distribution::Normal(0.0, std), &device);
+        let config = TrainConfig {
+            weight_decay: 0.01,
+            ..TrainConfig::default()
+        };
+        let start = Moments {
+            m: random(0.1),
+            v: random(0.1).abs(),
+        };
+        let (mut fast, mut slow) = (start.clone(), start);
+        let first = random(1.0);
+        let mut p = [first.clone(), first];
+        for number in 1..=5 {
+            let update = Update {
+                config: &config,
+                learning_rate: 1e-3,
+                number,
+            };
+            let gradient = random(0.3);
+            let [fast_p, slow_p] = p;
+            p = [
+                update.apply_on_host(fast_p, gradient.clone(), &mut fast),
+                update.apply_by_tensors(slow_p, gradient, &mut slow),
+            ];
+            let pairs = [(&p[0], &p[1]), (&fast.m, &slow.m), (&fast.v, &slow.v)];
+            for (fast, slow) in pairs {
+                fast.to_data().assert_eq(&slow.to_data(), true);
+            }
+        }
     }
 }

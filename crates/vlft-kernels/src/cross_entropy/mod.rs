@@ -1,7 +1,13 @@
 //! The head and its loss, fused: logits of a few rows at a time, the gradient at once, so that
 //! `[N, V]` logits (151 936 wide in Qwen3-VL) never exist as a whole.
 
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+mod cpu;
+mod reference;
+
+use burn::tensor::Tensor;
+
+use crate::host::is_host_f32;
+use crate::linear::linear;
 
 /// Logit elements held at a time: 16 Mi, 64 MiB in f32.
 const CHUNK_ELEMENTS: usize = 16 << 20;
@@ -40,32 +46,19 @@ fn cross_entropy_in_chunks(
     with_gradient: bool,
     rows_per_chunk: usize,
 ) -> CrossEntropy {
-    let device = hidden.device();
     let mut nll = Vec::with_capacity(targets.len());
     let mut d_hidden = Vec::new();
     let mut start = 0;
     for chunk in targets.chunks(rows_per_chunk.max(1)) {
-        let rows = chunk.len();
-        let target: Tensor<2, Int> =
-            Tensor::from_data(TensorData::new(chunk.to_vec(), [rows, 1]), &device);
-        let logits = hidden
-            .clone()
-            .narrow(0, start, rows)
-            .matmul(weight.clone().transpose());
-        start += rows;
-
-        let max = logits.clone().max_dim(1);
-        let exp = (logits.clone() - max.clone()).exp();
-        let sum = exp.clone().sum_dim(1);
-        let row_nll = sum.clone().log() + max - logits.gather(1, target.clone());
-        nll.extend(row_nll.into_data().iter::<f32>());
-
-        if with_gradient {
-            // d nll / d logits = softmax - one_hot(target)
-            let minus_one = Tensor::<2>::full([rows, 1], -1.0, &device);
-            let d_logits = (exp / sum).scatter(1, target, minus_one, IndexingUpdateOp::Add);
-            d_hidden.push(d_logits.matmul(weight.clone()));
-        }
+        let rows = hidden.clone().narrow(0, start, chunk.len());
+        start += chunk.len();
+        let logits = linear(rows, weight.clone(), None);
+        let (row_nll, d_logits) = match is_host_f32(&logits) {
+            true => cpu::loss_of_logits(logits, chunk, with_gradient),
+            false => reference::loss_of_logits(logits, chunk, with_gradient),
+        };
+        nll.extend(row_nll);
+        d_hidden.extend(d_logits.map(|d_logits| d_logits.matmul(weight.clone())));
     }
     let d_hidden = (!d_hidden.is_empty()).then(|| Tensor::cat(d_hidden, 0));
     CrossEntropy { nll, d_hidden }
@@ -73,7 +66,7 @@ fn cross_entropy_in_chunks(
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Distribution, Tolerance, activation};
+    use burn::tensor::{Device, Distribution, Int, TensorData, Tolerance, activation};
 
     use super::*;
 
@@ -99,6 +92,22 @@ mod tests {
                 .assert_approx_eq::<f32>(&expected.to_data(), tolerance);
             let gradient = got.d_hidden.unwrap().into_data();
             gradient.assert_approx_eq::<f32>(&expected_gradient.to_data(), tolerance);
+        }
+    }
+    #[test]
+    fn rows_agree_with_the_definition() {
+        for (rows, width) in [(1, 1), (3, 37), (5, 2500)] {
+            let device = Device::flex();
+            let logits =
+                Tensor::<2>::random([rows, width], Distribution::Normal(0.0, 4.0), &device);
+            let targets: Vec<i32> = (0..rows as i32).map(|i| (i * 17) % width as i32).collect();
+            let (fast, fast_gradient) = cpu::loss_of_logits(logits.clone(), &targets, true);
+            let (slow, slow_gradient) = reference::loss_of_logits(logits, &targets, true);
+            let tolerance = Tolerance::absolute(2e-6);
+            TensorData::new(fast, [rows])
+                .assert_approx_eq::<f32>(&TensorData::new(slow, [rows]), tolerance);
+            let fast = fast_gradient.unwrap().into_data();
+            fast.assert_approx_eq::<f32>(&slow_gradient.unwrap().into_data(), tolerance);
         }
     }
 }
