@@ -320,7 +320,8 @@ fn two_processes_cannot_train_in_one_folder() {
     assert_eq!(end(child).code, Some(130));
 }
 
-/// A limit on the size of one file: the first checkpoint breaks off in the middle of a file.
+/// A limit on the size of one file: the first checkpoint, that of the first evaluation, breaks off in
+/// the middle of a file.
 #[cfg(unix)]
 #[test]
 fn a_checkpoint_that_cannot_be_written_leaves_a_run_that_can_go_on() {
@@ -332,8 +333,8 @@ fn a_checkpoint_that_cannot_be_written_leaves_a_run_that_can_go_on() {
     );
     assert_eq!(said.code, Some(2), "{}", said.stderr);
     for part in [
-        "error: cannot write file or directory\n  --> run/checkpoints/step-3.partial/",
-        "caused by: training stopped after step 3; no checkpoint yet\n",
+        "error: cannot write file or directory\n  --> run/checkpoints/step-2.partial/",
+        "caused by: training stopped after step 2; no checkpoint yet\n",
         "hint: make room or make it writable, then run the same command again\n",
     ] {
         assert!(said.stderr.contains(part), "{part}\n{}", said.stderr);

@@ -3,6 +3,8 @@
 
 mod cli;
 #[cfg(feature = "train")]
+mod evaluating;
+#[cfg(feature = "train")]
 mod faults;
 mod layering;
 #[cfg(feature = "train")]

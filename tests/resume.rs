@@ -142,6 +142,7 @@ fn left_overs_of_every_moment_are_no_checkpoint() {
             "adapter_config.json",
             "adapter_model.safetensors",
             "optimizer.safetensors",
+            "preprocess.lock.json",
             "state.json"
         ]
     );

@@ -16,6 +16,7 @@ pub mod problem;
 pub mod rasterize;
 pub mod record;
 pub mod schema;
+pub mod score;
 pub mod split;
 pub mod stats;
 pub mod structure;

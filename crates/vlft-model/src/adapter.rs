@@ -19,6 +19,9 @@ use crate::qwen3_vl::Config;
 /// PEFT puts this before the module's own path.
 const PREFIX: &str = "base_model.model.";
 
+/// What [`write_adapter`] makes, and all that an adapter consists of.
+pub const ADAPTER_FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
+
 /// The options of `adapter_config.json` that change the arithmetic.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterConfig {

@@ -13,7 +13,8 @@ pub mod qwen3_vl;
 mod random;
 
 pub use adapter::{
-    AdapterConfig, read_adapter, read_adapter_config, tensors_to_bytes, write_adapter,
+    ADAPTER_FILES, AdapterConfig, read_adapter, read_adapter_config, tensors_to_bytes,
+    write_adapter,
 };
 pub use checkpoint::{Checkpoint, Storage};
 pub use frozen::{Frozen, Part, Quantization};

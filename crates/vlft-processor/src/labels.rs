@@ -26,8 +26,25 @@ pub(crate) struct Conversation {
 }
 
 pub(crate) fn render(template: &ChatTemplate, record: &Record) -> Result<Conversation> {
+    let text = render_checked(template, record, false)?;
+    let answers = Answers::of(record);
+    let marked = template.render(&answers.marked, false)?;
+    let trained = answers.locate(&marked, &text, record, template)?;
+    Ok(Conversation { text, trained })
+}
+
+/// The conversation so far as one text, up to where the next answer begins.
+pub(crate) fn render_prompt(template: &ChatTemplate, asked: &Record) -> Result<String> {
+    render_checked(template, asked, true)
+}
+
+fn render_checked(
+    template: &ChatTemplate,
+    record: &Record,
+    add_generation_prompt: bool,
+) -> Result<String> {
     refuse_structure_in_text(record)?;
-    let text = template.render(&record.messages, false)?;
+    let text = template.render(&record.messages, add_generation_prompt)?;
     let n_placeholders = text.matches(IMAGE_PAD).count();
     let n_images = record.images().count();
     if n_placeholders != n_images {
@@ -39,10 +56,7 @@ pub(crate) fn render(template: &ChatTemplate, record: &Record) -> Result<Convers
         .at(template.path())
         .expected(format!("one `{IMAGE_PAD}` per image")));
     }
-    let answers = Answers::of(record);
-    let marked = template.render(&answers.marked, false)?;
-    let trained = answers.locate(&marked, &text, record, template)?;
-    Ok(Conversation { text, trained })
+    Ok(text)
 }
 
 /// Per token whether it is trained on.

@@ -18,5 +18,6 @@ mod resample;
 pub mod sample;
 pub mod show;
 mod smart_resize;
+mod stop;
 mod tokenizer;
 mod vectorized;

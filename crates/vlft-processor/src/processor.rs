@@ -8,7 +8,7 @@ use image::{Rgb, RgbImage};
 use rayon::prelude::*;
 use vlft_base::{Diagnostic, Result};
 use vlft_dataset::image_path::find;
-use vlft_dataset::record::Record;
+use vlft_dataset::record::{Record, Role};
 use vlft_dataset::token_counter::{ImageSize, TokenCount, TokenCounter};
 
 use crate::chat_template::ChatTemplate;
@@ -23,13 +23,23 @@ use crate::resample::{Planes, resample};
 use crate::sample::{IGNORED, PatchedImage, Sample};
 use crate::show::Picture;
 use crate::smart_resize::smart_resize;
-use crate::tokenizer::{Encoded, Tokenizer};
+use crate::stop::stop_tokens;
+use crate::tokenizer::{Encoded, IM_END, Tokenizer};
 
 /// Shared freely between threads; nothing in it changes.
 pub struct Processor {
     preprocessor: Preprocessor,
     template: ChatTemplate,
     tokenizer: Tokenizer,
+    stop_tokens: Vec<u32>,
+}
+
+/// What the model is fed to give the last answer of a record itself, and the answer it should give.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prompt {
+    /// The messages before that answer and what the template puts in front of it; no labels.
+    pub sample: Sample,
+    pub target: String,
 }
 
 /// A record as tokens, each image still one placeholder.
@@ -47,10 +57,13 @@ impl Processor {
                 .at(model_dir)
                 .expected("a directory with `config.json`, `tokenizer.json` and the like"));
         }
+        let tokenizer = Tokenizer::from_dir(model_dir)?;
+        let im_end = tokenizer.id(IM_END).expect("it was asked for by name");
         Ok(Self {
             preprocessor: Preprocessor::from_dir(model_dir, options)?,
             template: ChatTemplate::from_dir(model_dir)?,
-            tokenizer: Tokenizer::from_dir(model_dir)?,
+            tokenizer,
+            stop_tokens: stop_tokens(model_dir, im_end)?,
         })
     }
 
@@ -60,12 +73,30 @@ impl Processor {
     /// template refuses or whose answers it changes. They name the record or the file, not the line.
     pub fn sample(&self, record: &Record, base: &Path) -> Result<Sample> {
         let outline = self.outline(record)?;
-        let paths: Vec<PathBuf> = record.images().map(|path| image_path(base, path)).collect();
-        let images = paths
-            .par_iter()
-            .map(|path| self.image(path))
-            .collect::<Result<_>>()?;
+        let images = self.images(record, base)?;
         Ok(self.expand(record, &outline, images))
+    }
+
+    /// What the model is fed to give the last answer of a record itself. Errors as for
+    /// [`Processor::sample`], and for a record that does not end with an answer.
+    pub fn prompt(&self, record: &Record, base: &Path) -> Result<Prompt> {
+        let mut asked = record.clone();
+        let answer = asked.messages.pop().filter(|m| m.role == Role::Assistant);
+        let target = answer.map(|message| message.text()).ok_or_else(|| {
+            Diagnostic::error(format!(
+                "record `{}` does not end with an answer",
+                record.id
+            ))
+            .expected("a last message of the assistant")
+        })?;
+        let ids = self
+            .tokenizer
+            .encode(&labels::render_prompt(&self.template, &asked)?)?
+            .ids;
+        let trained = vec![false; ids.len()];
+        let images = self.images(&asked, base)?;
+        let sample = self.expand(&asked, &Outline { ids, trained }, images);
+        Ok(Prompt { sample, target })
     }
 
     /// One image file as patches.
@@ -103,6 +134,11 @@ impl Processor {
     /// Fills the ends of short rows in [`crate::collate::collate`].
     pub fn pad_token_id(&self) -> u32 {
         self.tokenizer.pad
+    }
+
+    /// Tokens at which an answer ends.
+    pub fn stop_tokens(&self) -> &[u32] {
+        &self.stop_tokens
     }
 
     /// Tokens as text, special ones included.
@@ -144,6 +180,11 @@ impl Processor {
     /// The rendered text as tokens, each image one placeholder.
     pub(crate) fn encode(&self, text: &str) -> Result<Encoded> {
         self.tokenizer.encode(text)
+    }
+
+    fn images(&self, record: &Record, base: &Path) -> Result<Vec<PatchedImage>> {
+        let paths: Vec<PathBuf> = record.images().map(|path| image_path(base, path)).collect();
+        paths.par_iter().map(|path| self.image(path)).collect()
     }
 
     fn outline(&self, record: &Record) -> Result<Outline> {

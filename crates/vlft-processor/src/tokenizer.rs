@@ -94,6 +94,10 @@ impl Tokenizer {
         &self.sha256
     }
 
+    pub(crate) fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
     pub(crate) fn encode(&self, text: &str) -> Result<Encoded> {
         let encoding = self
             .inner

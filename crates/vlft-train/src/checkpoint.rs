@@ -13,6 +13,7 @@ use vlft_model::{
     tensors_to_bytes, write_adapter,
 };
 
+use crate::lock::Lock;
 use crate::optim::{AdamW, Moments, State as ModuleState};
 pub(crate) use state::{Examined, State, examine};
 
@@ -37,9 +38,17 @@ impl Progress {
     }
 
     /// Writes a checkpoint folder as a whole: it is there with everything, or not at all.
-    pub(crate) fn save(&self, dir: &Path, layout: &Layout, base_model: &str) -> Result<()> {
+    /// With the contract beside it, its adapter can be evaluated and served like a run's last one.
+    pub(crate) fn save(
+        &self,
+        dir: &Path,
+        layout: &Layout,
+        base_model: &str,
+        lock: &Lock,
+    ) -> Result<()> {
         let partial = PartialDir::create(dir, Existing::Replace)?;
         write_adapter(partial.path(), layout, &self.adapters, base_model)?;
+        lock.write(partial.path())?;
 
         let states = layout.modules.iter().zip(&self.optimizer.states);
         let moments = states.flat_map(|(module, state)| {

@@ -207,6 +207,28 @@ pub enum LossAverage {
 pub struct EvalConfig {
     /// 0: only at the end.
     pub every_steps: u64,
+    /// Records of the validation set whose answers are written down at each evaluation.
+    pub samples: usize,
+    /// Records that are answered for `field_accuracy`; the samples are among them.
+    pub generate_records: usize,
+    /// Of one answer.
+    pub max_new_tokens: usize,
+    /// Which evaluation is the best.
+    pub best_metric: BestMetric,
+    /// End the run after so many evaluations without improvement; 0 is off.
+    pub patience: u64,
+    /// What counts as one.
+    pub min_delta: f64,
+}
+
+/// What the best checkpoint is the best in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BestMetric {
+    /// The lowest loss on the validation set.
+    Loss,
+    /// The largest share of right fields in generated answers; among equals, the lowest loss.
+    FieldAccuracy,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -293,6 +315,17 @@ impl Config {
             let wrong = Diagnostic::error("nothing would be trained: `lora.targets` is empty")
                 .hint("name at least one target, or set `lora.vision = true`");
             reader.section("lora").problem("targets", wrong);
+        }
+        if self.eval.best_metric == BestMetric::FieldAccuracy && self.eval.answers() == 0 {
+            let wrong = Diagnostic::error("`eval.best_metric` needs answers, and none are made")
+                .hint("set `eval.generate_records` to how many records are answered");
+            reader.section("eval").problem("best_metric", wrong);
+        }
+        if self.eval.patience > 0 && self.eval.every_steps == 0 {
+            let wrong = Diagnostic::error("`eval.patience` needs evaluations while training")
+                .expected("`eval.every_steps` above 0")
+                .found("0");
+            reader.section("eval").problem("patience", wrong);
         }
     }
 }
@@ -595,7 +628,15 @@ impl TrainConfig {
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { every_steps: 50 }
+        Self {
+            every_steps: 50,
+            samples: 0,
+            generate_records: 0,
+            max_new_tokens: 256,
+            best_metric: BestMetric::Loss,
+            patience: 0,
+            min_delta: 0.0,
+        }
     }
 }
 
@@ -604,7 +645,43 @@ impl EvalConfig {
         let d = Self::default();
         Self {
             every_steps: s.count("every_steps", d.every_steps, 0..=ANY, "0: only at the end"),
+            samples: s.size(
+                "samples",
+                d.samples,
+                0..=1000,
+                "records whose answers go into metrics.jsonl and report.html",
+            ),
+            generate_records: s.size(
+                "generate_records",
+                d.generate_records,
+                0..=ANY,
+                "records answered for field_accuracy, samples included; slow",
+            ),
+            max_new_tokens: s.size(
+                "max_new_tokens",
+                d.max_new_tokens,
+                1..=1_000_000,
+                "of one answer; each costs a forward of the text",
+            ),
+            best_metric: s.choice("best_metric", d.best_metric, "decides what RUN/best is"),
+            patience: s.count(
+                "patience",
+                d.patience,
+                0..=ANY,
+                "evaluations without improvement that end the run; 0 is off",
+            ),
+            min_delta: s.number(
+                "min_delta",
+                d.min_delta,
+                Bound::NotNegative,
+                "by which best_metric must change to count as improvement",
+            ),
         }
+    }
+
+    /// How many records of the validation set are answered at each evaluation.
+    pub(crate) fn answers(&self) -> usize {
+        self.samples.max(self.generate_records)
     }
 }
 
@@ -663,6 +740,12 @@ impl Choice for Schedule {
         ("cosine", Schedule::Cosine),
         ("linear", Schedule::Linear),
         ("constant", Schedule::Constant),
+    ];
+}
+impl Choice for BestMetric {
+    const ALL: &[(&str, Self)] = &[
+        ("loss", BestMetric::Loss),
+        ("field_accuracy", BestMetric::FieldAccuracy),
     ];
 }
 impl Choice for LossAverage {

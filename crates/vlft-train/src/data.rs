@@ -61,7 +61,8 @@ pub(crate) fn open(
             Some(Arc::new(val))
         }
     };
-    let warnings = weights(config, &mut train)?;
+    let mut warnings = weights(config, &mut train)?;
+    warnings.extend(without_validation(config));
     if data.packing {
         train.pack();
     }
@@ -95,4 +96,21 @@ fn weights(config: &Config, train: &mut Samples) -> Result<Vec<Diagnostic>> {
         );
     }
     Ok(warnings)
+}
+
+/// What `[eval]` asks for in vain.
+fn without_validation(config: &Config) -> Option<Diagnostic> {
+    let eval = &config.eval;
+    let asked = [
+        (eval.patience > 0, "`eval.patience`"),
+        (eval.samples > 0, "`eval.samples`"),
+        (eval.generate_records > 0, "`eval.generate_records`"),
+    ];
+    let (_, key) = asked.into_iter().find(|(asked, _)| *asked)?;
+    config.data.val.is_none().then(|| {
+        Diagnostic::warning(format!(
+            "{key} has no effect: there is nothing to evaluate on"
+        ))
+        .hint("name the records with `data.val`")
+    })
 }

@@ -1,7 +1,9 @@
 //! The trainer. Read `recipe.rs` first, top to bottom; everything else is a part of it.
 
+mod answers;
 mod base;
 pub mod batch;
+mod best;
 mod checkpoint;
 pub mod config;
 mod data;
@@ -9,6 +11,7 @@ pub mod device;
 mod dropped;
 mod dump;
 pub mod eval;
+pub mod generate;
 pub mod header;
 mod inputs;
 pub mod loading;

@@ -204,7 +204,7 @@ impl Order {
 /// Fisher-Yates from the end. It is spelled out, with the generator's key set by hand, because it
 /// must be the same for ever: `rand`'s own shuffle and seeding may change between versions, and
 /// then a resumed run would see other samples.
-fn permutation(n: u64, seed: u64, epoch: u64) -> Vec<u64> {
+pub(crate) fn permutation(n: u64, seed: u64, epoch: u64) -> Vec<u64> {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(b"vlft-ord");

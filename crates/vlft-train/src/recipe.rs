@@ -4,26 +4,30 @@
 //! adapters, then step by step: gradients of the micro-batches, clip, AdamW, log, now and then
 //! evaluate and save; at the end write the adapter. LoRA and QLoRA, CPU and GPU are this one road.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use vlft_base::output::{Existing, PartialDir};
+use vlft_base::output::{Existing, PartialDir, cannot};
 use vlft_base::{Diagnostic, Result};
-use vlft_model::{Adapters, Checkpoint, Config as ModelConfig, Layout, Qwen3Vl, write_adapter};
+use vlft_model::{
+    ADAPTER_FILES, Adapters, Checkpoint, Config as ModelConfig, Layout, Qwen3Vl, write_adapter,
+};
 use vlft_processor::processor::{Options as Limits, Processor};
 
-use crate::checkpoint::{Progress, State};
+use crate::answers::Asked;
+use crate::checkpoint::{Examined, Progress, State, examine};
 use crate::config::{Compute, Config, check_changeable};
 use crate::device::Device;
 use crate::dump::{Numbers, SampleLoss};
-use crate::eval::{Evaluation, evaluate};
+use crate::eval::evaluate;
 use crate::header::{Arrangement, Header};
 use crate::inputs::Inputs;
 use crate::loading::{Failed, Stream, Workers};
 use crate::lock::Lock;
-use crate::log::{EvalLine, Journal, Line, Pace, ProgressLine, StepLine};
+use crate::log::{EvalLine, Journal, Line, Pace, ProgressLine, StepLine, Stopped};
 use crate::optim::clip;
 use crate::order::Order;
 use crate::rates::{Rates, rates};
@@ -115,6 +119,7 @@ pub fn train(
         .computing_in(compute.into());
     let lock = Lock::new(&config.model, model.double_quant(), processor.contract());
     let rates = rates(&config.train, &layout);
+    let asked = Asked::new(config, data.val.as_ref().map_or(0, |val| val.len()));
     let trainer = Trainer {
         config,
         run,
@@ -125,6 +130,7 @@ pub fn train(
         order,
         arrangement,
         val: data.val,
+        asked,
         workers: data.workers,
         skipped,
         total_steps,
@@ -150,6 +156,8 @@ struct Trainer<'a> {
     order: Order,
     arrangement: Arrangement,
     val: Option<Arc<Samples>>,
+    /// Which records of `val` the model answers at each evaluation.
+    asked: Asked,
     workers: Workers,
     skipped: Skipped,
     total_steps: u64,
@@ -166,13 +174,22 @@ impl Trainer<'_> {
     ) -> Result<(Progress, Journal)> {
         let run = self.run.path();
         let Some(state) = resumed else {
-            return Ok((Progress::new(fresh), Journal::create(run)?));
+            return Ok((
+                Progress::new(fresh),
+                Journal::create(run, &self.config.eval)?,
+            ));
         };
         let dir = self.run.checkpoint(state.step);
         let progress = Progress::load(&dir, state, &self.layout, model, &self.model.device)?;
-        let (journal, gap) = Journal::resume(run, progress.step)?;
+        let (journal, gap) = Journal::resume(run, &self.config.eval, progress.step)?;
         if let Some(warning) = gap {
             observe(Event::Warning(warning));
+        }
+        // Killed between a checkpoint and its copy, or on the way to a better one that is cut back.
+        if let Some(step) = journal.best.step()
+            && let Examined::Whole(_) = examine(&self.run.checkpoint(step), step)?
+        {
+            self.publish_best(step)?;
         }
         Ok((progress, journal))
     }
@@ -216,7 +233,7 @@ impl Trainer<'_> {
             .flat_map(|step| skipped.without(step + 1, ahead.step(&config.train, step)));
         let mut stream = Stream::new(&self.samples, &self.workers, micro_batches);
 
-        while progress.step < self.total_steps {
+        while progress.step < self.total_steps && !journal.best.is_given_up() {
             if stop.load(Ordering::SeqCst) {
                 return Err(Stop::Signal);
             }
@@ -225,13 +242,18 @@ impl Trainer<'_> {
             let mut shown = pace.step(&line);
             self.log(journal, Line::Step(line), observe)?;
 
-            let is_last = progress.step == self.total_steps;
+            let mut is_last = progress.step == self.total_steps;
             if is_due(progress.step, config.eval.every_steps) || is_last {
                 shown.eval = self.evaluate(progress, journal, observe)?;
+                is_last |= journal.best.is_given_up();
             }
-            if is_due(progress.step, config.output.checkpoint_every_steps) || is_last {
+            let is_best = shown.eval.is_some_and(|(_, best)| best);
+            if is_due(progress.step, config.output.checkpoint_every_steps) || is_best || is_last {
                 self.save(progress, journal).map_err(Stop::Write)?;
-                self.run.prune(config.output.keep).map_err(Stop::Write)?;
+                if is_best {
+                    self.publish_best(progress.step).map_err(Stop::Write)?;
+                }
+                self.prune(journal).map_err(Stop::Write)?;
                 shown.saved = Some(progress.step);
             }
             observe(Event::Progress(&shown));
@@ -340,49 +362,44 @@ impl Trainer<'_> {
         }
     }
 
-    /// Loss on the validation set, and whether it is the lowest so far.
+    /// Loss on the validation set, answers to some of it, and whether it is the best so far.
     fn evaluate(
         &self,
         progress: &Progress,
         journal: &mut Journal,
         observe: Observer,
     ) -> Result<Option<(f64, bool)>, Stop> {
-        let Some(val) = &self.val else {
+        let (Some(samples), asked) = (&self.val, &self.asked) else {
             return Ok(None);
         };
-        let (start, of) = (Instant::now(), val.len() as u64);
-        let Evaluation {
-            records,
-            tokens,
-            loss,
-        } = evaluate(
-            &self.model,
-            &progress.adapters,
-            val,
-            &self.workers,
-            |done| {
-                observe(Event::Evaluating { done, of });
-            },
-        )
+        let (start, step) = (Instant::now(), progress.step);
+        let (model, adapters) = (&self.model, &progress.adapters);
+        let (records, of) = (samples.len() as u64, (samples.len() + asked.len()) as u64);
+        let evaluation = evaluate(model, adapters, samples, &self.workers, |done| {
+            observe(Event::Evaluating { done, of });
+        })
         .map_err(Stop::Sample)?;
-        let best = journal.best_eval_loss.is_none_or(|best| loss < best);
-        if best {
-            journal.best_eval_loss = Some(loss);
+        let answers = asked.answer(step, model, adapters, samples, |done| {
+            let done = records + done;
+            observe(Event::Evaluating { done, of });
+        });
+        let answers = answers.map_err(Stop::Sample)?;
+        for sample in answers.samples {
+            self.log(journal, Line::Sample(sample), observe)?;
         }
-        let seconds = start.elapsed().as_secs_f64();
-        let step = progress.step;
-        self.log(
-            journal,
-            Line::Eval(EvalLine {
-                step,
-                loss,
-                records,
-                tokens,
-                seconds,
-                best,
-            }),
-            observe,
-        )?;
+        let mut line = EvalLine {
+            step,
+            loss: evaluation.loss,
+            records: evaluation.records,
+            tokens: evaluation.tokens,
+            seconds: start.elapsed().as_secs_f64(),
+            best: false,
+            field_accuracy: answers.score.and_then(|score| score.field_accuracy()),
+            score: answers.score,
+        };
+        line.best = journal.best.see(&line);
+        let (loss, best) = (line.loss, line.best);
+        self.log(journal, Line::Eval(line), observe)?;
         if !loss.is_finite() {
             let rate = self.config.train.learning_rate;
             return Err(Stop::NotANumber(dump::no_eval_loss(step, loss, rate)));
@@ -400,8 +417,24 @@ impl Trainer<'_> {
     fn save(&self, progress: &Progress, journal: &mut Journal) -> Result<()> {
         journal.sync()?;
         let dir = self.run.checkpoint(progress.step);
-        progress.save(&dir, &self.layout, &self.base_model())?;
+        progress.save(&dir, &self.layout, &self.base_model(), &self.lock)?;
         report::write(self.run.path())
+    }
+
+    fn prune(&self, journal: &Journal) -> Result<()> {
+        self.run.prune(self.config.output.keep, journal.best.step())
+    }
+
+    /// `RUN/best`: the adapter of the checkpoint after `step`, as `RUN/adapter` is that of the end.
+    fn publish_best(&self, step: u64) -> Result<()> {
+        let checkpoint = self.run.checkpoint(step);
+        let partial = PartialDir::create(&self.run.best(), Existing::Replace)?;
+        for name in ADAPTER_FILES {
+            let (from, to) = (checkpoint.join(name), partial.path().join(name));
+            fs::copy(&from, &to).map_err(|e| cannot("copy", &from, e))?;
+        }
+        self.lock.write(partial.path())?;
+        partial.commit()
     }
 
     /// Saves what was reached when a run ends early, unless it is saved already, so that the same
@@ -414,7 +447,7 @@ impl Trainer<'_> {
             self.save(progress, journal)?;
             // After NaN an older checkpoint may be the better one to go back to.
             if !matches!(stop, Stop::NotANumber(_)) {
-                self.run.prune(self.config.output.keep)?;
+                self.prune(journal)?;
             }
         }
         Ok(Some(progress.step))
@@ -431,13 +464,15 @@ impl Trainer<'_> {
             .map_err(Stop::Write)?;
 
         // The summary comes last: it is what says that the run is finished.
-        let summary = summarise(&journal.lines, journal.best_eval_loss);
+        let ended = progress.step < self.total_steps;
+        let summary = summarise(journal, ended.then_some(Stopped::Patience));
         self.log(journal, Line::Summary(summary.clone()), observe)?;
         journal.sync().map_err(Stop::Write)?;
         report::write(self.run.path()).map_err(Stop::Write)?;
         Ok(Summary {
             run: self.run.path().to_path_buf(),
             adapter,
+            best: summary.best_step.map(|_| self.run.best()),
             summary,
         })
     }

@@ -1,8 +1,9 @@
-//! `RUN/report.html`: the curves, the numbers and the config of a run on one page that needs
+//! `RUN/report.html`: the curves, the numbers, the answers and the config of a run on one page that needs
 //! nothing else: no script, no font, no network. It is made from the files of the run directory
 //! alone, so it can be written at any time, also while training.
 
 mod chart;
+mod samples;
 
 use std::fmt::Write;
 use std::fs;
@@ -13,7 +14,7 @@ use vlft_base::Result;
 use vlft_base::format::{clock, count, grouped};
 use vlft_base::output::{cannot, write_atomic};
 
-use crate::log::{EvalLine, Line, StepLine, SummaryLine, read_metrics};
+use crate::log::{EvalLine, Line, SampleLine, StepLine, Stopped, SummaryLine, read_metrics};
 use chart::{Chart, Look, Series, escape, number};
 
 const STYLE: &str = include_str!("report/style.css");
@@ -33,6 +34,7 @@ pub fn write(run_dir: &Path) -> Result<()> {
 /// The log, sorted by kind.
 struct Curves {
     steps: Vec<StepLine>,
+    samples: Vec<SampleLine>,
     evals: Vec<EvalLine>,
     summary: Option<SummaryLine>,
 }
@@ -41,12 +43,14 @@ impl Curves {
     fn new(lines: Vec<Line>) -> Self {
         let mut curves = Self {
             steps: Vec::new(),
+            samples: Vec::new(),
             evals: Vec::new(),
             summary: None,
         };
         for line in lines {
             match line {
                 Line::Step(line) => curves.steps.push(line),
+                Line::Sample(line) => curves.samples.push(line),
                 Line::Eval(line) => curves.evals.push(line),
                 Line::Summary(line) => curves.summary = Some(line),
             }
@@ -72,6 +76,7 @@ fn page(name: &str, config: &str, curves: &Curves) -> String {
     } else {
         body += &loss_chart(curves);
         body += &small_charts(curves);
+        body += &samples::section(&curves.samples, &curves.evals);
         body += &hardest_steps(curves);
     }
     body += &format!(
@@ -87,7 +92,10 @@ fn page(name: &str, config: &str, curves: &Curves) -> String {
 
 fn state(curves: &Curves) -> String {
     let steps = count(curves.steps.len() as u64, "optimizer step");
-    match curves.summary {
+    match &curves.summary {
+        Some(summary) if summary.stopped == Some(Stopped::Patience) => {
+            format!("ended after {steps}: the evaluations got no better")
+        }
         Some(_) => format!("finished after {steps}"),
         None => format!("not finished: {steps} so far"),
     }
@@ -125,6 +133,15 @@ fn tiles(curves: &Curves) -> String {
         let note = format!("best {} after step {}", number(best.loss), best.step);
         tiles.insert(1, ("validation loss, last", number(last.loss), note));
     }
+    let share = |eval: &EvalLine| eval.field_accuracy.map(|share| (share, eval.step));
+    let shares = || evals.iter().filter_map(share);
+    if let (Some((last, _)), Some((best, step))) = (
+        shares().next_back(),
+        shares().reduce(|best, next| if next.0 > best.0 { next } else { best }),
+    ) {
+        let note = format!("best {} after step {step}", percent(best));
+        tiles.insert(2, ("fields right, last", percent(last), note));
+    }
     let tiles: String = tiles
         .iter()
         .map(|(what, value, note)| {
@@ -132,6 +149,10 @@ fn tiles(curves: &Curves) -> String {
         })
         .collect();
     format!("<section class=\"tiles\">{tiles}</section>\n")
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
 }
 
 fn loss_chart(curves: &Curves) -> String {
@@ -170,6 +191,15 @@ fn loss_chart(curves: &Curves) -> String {
 }
 
 fn small_charts(curves: &Curves) -> String {
+    let shares = curves.evals.iter().filter_map(|eval| {
+        let share = eval.field_accuracy?;
+        Some((eval.step as f64, 100.0 * share))
+    });
+    let shares: Vec<(f64, f64)> = shares.collect();
+    let answers = match shares.is_empty() {
+        true => None,
+        false => Some(("Fields right, per cent", shares)),
+    };
     let charts = [
         ("Learning rate", curves.of(|step| step.lr)),
         (
@@ -183,6 +213,7 @@ fn small_charts(curves: &Curves) -> String {
     ];
     let charts: String = charts
         .into_iter()
+        .chain(answers)
         .map(|(title, points)| {
             Chart {
                 title,

@@ -11,7 +11,7 @@ use vlft_base::{Diagnostic, Result};
 use crate::checkpoint::State;
 use crate::config::Config;
 use crate::inputs::{INPUTS_FILE, Inputs};
-use crate::log::METRICS_FILE;
+use crate::log::{METRICS_FILE, TENSORBOARD_DIR};
 use crate::skipped::SKIPPED_FILE;
 
 const CONFIG_FILE: &str = "config.toml";
@@ -86,7 +86,12 @@ impl RunDir {
 
     /// Removes what a run writes, and nothing else.
     fn clear(&self) -> Result<()> {
-        for dir in [self.checkpoints(), self.adapter()] {
+        for dir in [
+            self.checkpoints(),
+            self.adapter(),
+            self.best(),
+            self.path.join(TENSORBOARD_DIR),
+        ] {
             if dir.exists() {
                 // Renamed first: being killed here leaves no half checkpoint under a whole one's name.
                 let going = dir.with_extension("partial");
@@ -122,6 +127,11 @@ impl RunDir {
         self.path.join("adapter")
     }
 
+    /// The adapter after the best evaluation so far.
+    pub(crate) fn best(&self) -> PathBuf {
+        self.path.join("best")
+    }
+
     pub(crate) fn checkpoint(&self, step: u64) -> PathBuf {
         self.checkpoints().join(format!("step-{step}"))
     }
@@ -135,11 +145,12 @@ impl RunDir {
         Ok(self.steps()?.last().copied())
     }
 
-    /// Deletes all but the newest `keep`, at least one, and what killed writes have left behind.
-    pub(crate) fn prune(&self, keep: usize) -> Result<()> {
+    /// Deletes all but the newest `keep`, at least one, and the one after the step `best`; and what
+    /// killed writes have left behind.
+    pub(crate) fn prune(&self, keep: usize, best: Option<u64>) -> Result<()> {
         let steps = self.steps()?;
         let surplus = steps.len().saturating_sub(keep.max(1));
-        for step in &steps[..surplus] {
+        for step in steps[..surplus].iter().filter(|step| best != Some(**step)) {
             // Renamed first: being killed here leaves no half checkpoint under a whole one's name.
             let dir = self.checkpoint(*step);
             let going = dir.with_extension("partial");

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use vlft_base::{Diagnostic, Result, format};
 use vlft_dataset::jsonl::{self, Numbered};
+use vlft_dataset::record::Record;
 use vlft_model::Config as ModelConfig;
-use vlft_processor::processor::Processor;
+use vlft_processor::processor::{Processor, Prompt};
 use vlft_processor::sample::Sample;
 
 use crate::batch::MicroBatch;
@@ -114,6 +115,10 @@ impl Samples {
         &self.path
     }
 
+    pub fn processor(&self) -> &Processor {
+        &self.processor
+    }
+
     pub fn record(&self, index: usize) -> &Numbered {
         &self.records[index]
     }
@@ -134,9 +139,22 @@ impl Samples {
 
     /// One record as the model takes it. An error names the file and the line.
     pub fn sample(&self, index: usize) -> Result<Sample> {
+        self.made(index, Processor::sample)
+    }
+
+    /// One record up to its last answer, which the model is to give itself.
+    pub fn prompt(&self, index: usize) -> Result<Prompt> {
+        self.made(index, Processor::prompt)
+    }
+
+    fn made<T>(
+        &self,
+        index: usize,
+        make: impl Fn(&Processor, &Record, &Path) -> Result<T>,
+    ) -> Result<T> {
         let Numbered { line, record } = &self.records[index];
         let base = self.path.parent().unwrap_or(Path::new(""));
-        self.processor.sample(record, base).map_err(|e| {
+        make(&self.processor, record, base).map_err(|e| {
             e.at_line(&self.path, *line)
                 .detail(format!("record `{}`", record.id))
         })

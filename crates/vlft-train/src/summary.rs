@@ -6,14 +6,18 @@ use std::path::PathBuf;
 use serde::Serialize;
 use vlft_base::format;
 
-use crate::log::{Line, SummaryLine, waiting};
+use crate::log::{Journal, Line, Stopped, SummaryLine, waiting};
 use crate::skipped::SKIPPED_FILE;
 
 /// What a finished run reports.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     pub run: PathBuf,
+    /// Of the last step.
     pub adapter: PathBuf,
+    /// Of the best evaluation; None without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best: Option<PathBuf>,
     #[serde(flatten)]
     pub summary: SummaryLine,
 }
@@ -39,28 +43,40 @@ impl fmt::Display for Summary {
             let list = self.run.join(SKIPPED_FILE);
             write!(f, ", {count} skipped (`{}`)", list.display())?;
         }
-        write!(f, "   adapter `{}`", self.adapter.display())
+        if let Some(Stopped::Patience) = summary.stopped {
+            write!(f, ", ended early: no improvement")?;
+        }
+        write!(f, "   adapter `{}`", self.adapter.display())?;
+        if let (Some(best), Some(step)) = (&self.best, summary.best_step) {
+            write!(f, ", best after step {step} `{}`", best.display())?;
+        }
+        Ok(())
     }
 }
 
-/// The summary of all lines of a finished run.
-pub(crate) fn summarise(lines: &[Line], best_eval_loss: Option<f64>) -> SummaryLine {
+/// The summary of all lines of a finished run. `stopped`: why it ended before its last step.
+pub(crate) fn summarise(journal: &Journal, stopped: Option<Stopped>) -> SummaryLine {
+    let lines = &journal.lines;
     let steps = || {
         lines.iter().filter_map(|line| match line {
             Line::Step(step) => Some(step),
             _ => None,
         })
     };
-    let last_eval = lines.iter().rev().find_map(|line| match line {
-        Line::Eval(eval) => Some(eval.loss),
-        _ => None,
-    });
+    let eval_losses = || {
+        lines.iter().filter_map(|line| match line {
+            Line::Eval(eval) => Some(eval.loss),
+            _ => None,
+        })
+    };
     SummaryLine {
         steps: steps().count() as u64,
         first_loss: steps().next().map_or(f64::NAN, |step| step.loss),
         last_loss: steps().next_back().map_or(f64::NAN, |step| step.loss),
-        eval_loss: last_eval,
-        best_eval_loss,
+        eval_loss: eval_losses().next_back(),
+        best_eval_loss: eval_losses().reduce(f64::min),
+        best_step: journal.best.step(),
+        stopped,
         tokens: steps().map(|step| step.tokens).sum(),
         supervised_tokens: steps().map(|step| step.supervised_tokens).sum(),
         seconds: steps().map(|step| step.seconds).sum(),

@@ -1,5 +1,5 @@
 //! The trainer against transformers and PEFT: gradients of every adapter matrix, whole training
-//! runs step by step, and evaluation with an adapter.
+//! runs step by step, evaluation with an adapter, and greedy answers.
 //!
 //! `tests/fixtures` at the top level holds the committed cases and their generator. Another folder
 //! of the same layout is checked with `VLFT_FIXTURES=DIR cargo test -p vlft-train --test parity`.
@@ -9,19 +9,24 @@
     reason = "measured distances are shown with --nocapture"
 )]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device as Flex, Tensor};
 use serde_json::Value;
-use vlft_model::{AdapterGradients, Checkpoint, Config as ModelConfig, Frozen, Qwen3Vl};
+use vlft_dataset::record::Record;
+use vlft_model::{
+    AdapterGradients, Adapters, Checkpoint, Config as ModelConfig, Frozen, Inputs, Qwen3Vl,
+};
 use vlft_processor::processor::{Options as Limits, Processor};
+use vlft_processor::sample::Sample;
 use vlft_train::config::{Base, Config};
 use vlft_train::device::Device;
 use vlft_train::log::{Line, StepLine, read_metrics};
 use vlft_train::samples::{Limit, Samples};
-use vlft_train::{eval, recipe};
+use vlft_train::{eval, generate, recipe};
 
 fn fixtures() -> PathBuf {
     let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
@@ -261,4 +266,108 @@ fn evaluation_agrees_with_transformers_with_and_without_an_adapter() {
         );
         println!("{name}: loss off by {off:e}");
     }
+}
+
+/// Greedy answers equal transformers' `generate(do_sample=False)`, token for token; and one forward
+/// over question and answer together would choose the same tokens.
+#[test]
+fn answers_equal_those_of_transformers() {
+    let (root, cases) = cases("generations");
+    let device = Flex::flex();
+    let whole = |value: &Value| value.as_u64().unwrap() as usize;
+    let (mut stopped, mut tokens, mut image_tokens) = (0, 0, 0);
+    for case in &cases {
+        let name = text(case, "name");
+        let model_dir = root.join(text(case, "model"));
+        let config = ModelConfig::from_dir(&model_dir).unwrap();
+        let (layout, adapters) = match case["adapter"].as_str() {
+            None => (None, Adapters::none()),
+            Some(dir) => {
+                let (layout, adapters) =
+                    vlft_model::read_adapter(&root.join(dir), &config, &device).unwrap();
+                (Some(layout), adapters)
+            }
+        };
+        let checkpoint = Checkpoint::open(&model_dir).unwrap();
+        let storage = Frozen::as_stored();
+        let model = Qwen3Vl::load(&config, &checkpoint, layout.as_ref(), storage, &device).unwrap();
+        let processor = Processor::from_dir(&model_dir, &limits(case)).unwrap();
+        let own: BTreeSet<u32> = processor.stop_tokens().iter().copied().collect();
+        let stop: BTreeSet<u32> = (case["stop"].as_array().unwrap().iter())
+            .map(|id| whole(id) as u32)
+            .collect();
+        if !name.contains("stop") {
+            assert_eq!(own, stop, "{name}: the model's own");
+        }
+        let stop: Vec<u32> = stop.into_iter().collect();
+        let data = root.join(text(case, "data"));
+        let lines = std::fs::read_to_string(&data).unwrap();
+        let lines: Vec<&str> = lines.lines().collect();
+        let indices = case["indices"].as_array().unwrap();
+        let results = case["results"].as_array().unwrap();
+        assert_eq!(indices.len(), results.len());
+        for (index, expected) in indices.iter().zip(results) {
+            let record: Record = serde_json::from_str(lines[whole(index)]).unwrap();
+            let prompt = processor.prompt(&record, data.parent().unwrap()).unwrap();
+            let id = text(expected, "id");
+            assert_eq!(prompt.sample.len(), whole(&expected["prompt_tokens"]));
+            let limit = whole(&case["max_new_tokens"]);
+            let answer = generate::greedy(&model, &adapters, &prompt.sample, &stop, limit);
+            let mut expected_ids: Vec<u32> = (expected["ids"].as_array().unwrap().iter())
+                .map(|id| whole(id) as u32)
+                .collect();
+            assert_eq!(answer.stopped, expected["stopped"], "{name}: {id}");
+            let row = [&prompt.sample.input_ids[..], &expected_ids].concat();
+            if answer.stopped {
+                expected_ids.pop();
+                stopped += 1;
+            }
+            assert_eq!(answer.ids, expected_ids, "{name}: {id}");
+            tokens += answer.ids.len();
+            // A random model may answer with an image token. In one forward with the question it
+            // would stand for an image.
+            if !answer.ids.contains(&config.image_token_id) {
+                same_in_one_forward(&model, &adapters, &prompt.sample, &row);
+            } else {
+                image_tokens += 1;
+            }
+        }
+        let margin = results.iter().map(|r| r["least_margin"].as_f64().unwrap());
+        println!("{name}: least margin {:e}", margin.fold(f64::MAX, f64::min));
+    }
+    assert!(stopped >= 2 && tokens > 100, "{stopped} {tokens}");
+    assert!(
+        image_tokens < 3,
+        "{image_tokens} answers were not checked twice"
+    );
+}
+
+/// The slow twin of decoding: all tokens of `row` at once, the images seen in the same forward.
+fn same_in_one_forward(model: &Qwen3Vl, adapters: &Adapters, prompt: &Sample, row: &[u32]) {
+    let mut sample = prompt.clone();
+    sample.input_ids = row.to_vec();
+    let after = sample.position_ids.iter().flatten().max().unwrap() + 1;
+    for axis in &mut sample.position_ids {
+        let answer = (0..row.len() - prompt.len()).map(|i| after + i as i32);
+        axis.extend(answer);
+    }
+    let inputs = Inputs {
+        rows: 1,
+        tokens: row.len(),
+        input_ids: row.iter().map(|id| *id as i32).collect(),
+        position_ids: sample.position_ids.concat(),
+        pixel_values: (sample.images.iter())
+            .flat_map(|image| image.pixel_values.clone())
+            .collect(),
+        grid_thw: sample.images.iter().map(|image| image.grid_thw).collect(),
+        ..Inputs::default()
+    };
+    let logits = model.logits(&inputs, adapters, &mut |_, _| {});
+    let chosen: Vec<u32> = logits
+        .argmax(1)
+        .into_data()
+        .iter::<i64>()
+        .map(|id| id as u32)
+        .collect();
+    assert_eq!(chosen[prompt.len() - 1..row.len() - 1], row[prompt.len()..]);
 }

@@ -7,6 +7,7 @@
 //! Shapes: B rows, T tokens, N = B T, d text width, P patches, M merged image tokens, V vocabulary.
 
 mod config;
+mod decode;
 mod gradient;
 mod loader;
 mod rope;
@@ -22,6 +23,7 @@ use vlft_kernels::cross_entropy::cross_entropy;
 use vlft_kernels::random::{Key, uniform};
 
 pub use config::{Config, TextConfig, VisionConfig};
+pub use decode::PromptImages;
 pub use vision::PositionTaps;
 
 use crate::checkpoint::Checkpoint;
@@ -163,8 +165,9 @@ type Observer<'a> = &'a mut dyn FnMut(Stage, &Tensor<2>);
 struct ImageFeatures {
     merged: Tensor<2>,
     deepstack: Vec<Tensor<2>>,
-    /// Rows of the `[N, d]` hidden states that are image tokens.
+    /// Rows of the `[N, d]` hidden states that are image tokens, as a tensor and as numbers.
     rows: Tensor<1, Int>,
+    row_numbers: Vec<i32>,
 }
 
 impl Qwen3Vl {
@@ -227,13 +230,24 @@ impl Qwen3Vl {
         observe: Observer,
     ) -> Tensor<2> {
         let images = self.image_features(inputs, adapters, observe);
+        self.text_states(inputs, images.as_ref(), adapters, observe)
+    }
+
+    /// The language model over tokens and the features of their images.
+    fn text_states(
+        &self,
+        inputs: &Inputs,
+        images: Option<&ImageFeatures>,
+        adapters: &Adapters,
+        observe: Observer,
+    ) -> Tensor<2> {
         let context = self.text_context(inputs);
-        let mut hidden = self.embed(inputs, images.as_ref());
+        let mut hidden = self.embed(inputs, images);
         for (i, layer) in self.language_model.layers.iter().enumerate() {
             observe(Stage::LayerInput(i), &hidden);
             hidden = layer.forward(hidden, &context, adapters);
             observe(Stage::LayerOutput(i), &hidden);
-            if let Some(images) = &images
+            if let Some(images) = images
                 && let Some(feature) = images.deepstack.get(i)
             {
                 // Deepstack: after layer i, feature i is added at the image tokens.
@@ -297,13 +311,15 @@ impl Qwen3Vl {
         let merged = self.visual.merger.forward(x, adapters);
         observe(Stage::Merged, &merged);
 
-        let rows = self.image_rows(inputs);
+        let row_numbers = self.image_row_numbers(inputs);
+        let rows = self.rows(&row_numbers);
         let (tokens, features) = (rows.dims()[0], merged.dims()[0]);
         assert_eq!(tokens, features, "as many image tokens as image features");
         Some(ImageFeatures {
             merged,
             deepstack,
             rows,
+            row_numbers,
         })
     }
 
@@ -321,12 +337,11 @@ impl Qwen3Vl {
             return embeddings;
         };
         // A scatter that keeps the gradient of the features: clear the rows, then add.
-        let image_token = self.config.image_token_id as i32;
-        let keep: Vec<f32> = inputs
-            .input_ids
-            .iter()
-            .map(|id| f32::from(u8::from(*id != image_token)))
-            .collect();
+        // By the rows, not by the ids: a model may answer with an image token, which is a word then.
+        let mut keep = vec![1f32; inputs.rows * inputs.tokens];
+        for row in &images.row_numbers {
+            keep[*row as usize] = 0.0;
+        }
         let keep = TensorData::new(keep, [inputs.rows * inputs.tokens, 1]);
         let keep = as_type(Tensor::from_data(keep, &self.device), self.compute.dtype());
         let cleared = embeddings * keep;
@@ -376,13 +391,15 @@ impl Qwen3Vl {
 
     /// Rows of the `[N, d]` hidden states that are image tokens, rising.
     fn image_rows(&self, inputs: &Inputs) -> Tensor<1, Int> {
+        self.rows(&self.image_row_numbers(inputs))
+    }
+
+    fn image_row_numbers(&self, inputs: &Inputs) -> Vec<i32> {
         let image_token = self.config.image_token_id as i32;
         let ids = (0..).zip(&inputs.input_ids);
-        let rows: Vec<i32> = ids
-            .filter(|(_, id)| **id == image_token)
+        ids.filter(|(_, id)| **id == image_token)
             .map(|(row, _)| row)
-            .collect();
-        self.rows(&rows)
+            .collect()
     }
 
     fn head(&self) -> &Weight {

@@ -49,11 +49,12 @@ fn prompt_is_a_token_prefix(processor: &Processor, question: &str, answer: &str)
         Ok(sample) => sample,
         Err(e) => return assert_eq!(e.rule(), Some("answer-boundary"), "{e}"),
     };
-    let prompt = processor
-        .template
-        .render(&record.messages[..1], true)
-        .unwrap();
-    let prompt = processor.tokenizer.encode(&prompt).unwrap().ids;
+    let Prompt {
+        sample: prompt,
+        target,
+    } = processor.prompt(&record, Path::new("")).unwrap();
+    assert_eq!(target, answer);
+    assert_eq!(prompt.supervised(), 0);
     let trained = sample
         .labels
         .iter()
@@ -61,7 +62,7 @@ fn prompt_is_a_token_prefix(processor: &Processor, question: &str, answer: &str)
         .unwrap();
     assert_eq!(
         sample.input_ids[..trained],
-        prompt,
+        prompt.input_ids,
         "{question:?} {answer:?}"
     );
     let end = sample
@@ -94,6 +95,45 @@ proptest! {
         prompt_is_a_token_prefix(&TINY, &question, &answer);
         prompt_is_a_token_prefix(&MERGING, &question, &answer);
     }
+}
+
+/// Images, positions and earlier turns of a prompt are those of the sample it is the head of.
+#[test]
+fn a_prompt_is_the_head_of_its_sample() {
+    let data = tiny_dir().join("../data");
+    let records = fs::read_to_string(data.join("train.jsonl")).unwrap();
+    let mut several_turns = 0;
+    for line in records.lines() {
+        let record: Record = serde_json::from_str(line).unwrap();
+        let (sample, prompt) = (
+            TINY.sample(&record, &data).unwrap(),
+            TINY.prompt(&record, &data).unwrap(),
+        );
+        let n = prompt.sample.len();
+        assert_eq!(prompt.sample.input_ids, sample.input_ids[..n]);
+        assert_eq!(
+            prompt.sample.mm_token_type_ids,
+            sample.mm_token_type_ids[..n]
+        );
+        for axis in 0..3 {
+            assert_eq!(
+                prompt.sample.position_ids[axis],
+                sample.position_ids[axis][..n]
+            );
+        }
+        assert_eq!(prompt.sample.images, sample.images);
+        assert!(prompt.sample.labels.iter().all(|label| *label == IGNORED));
+        assert_eq!(prompt.target, record.messages.last().unwrap().text());
+        let answer = TINY.decode(&sample.input_ids[n..]).unwrap();
+        assert_eq!(answer, prompt.target + "<|im_end|>\n");
+        several_turns += usize::from(record.messages.len() > 3);
+    }
+    assert!(several_turns > 0);
+
+    let question = record(json!([text("user", "?")]));
+    let error = TINY.prompt(&question, Path::new("")).unwrap_err();
+    assert_eq!(error.message(), "record `r` does not end with an answer");
+    assert_eq!(TINY.stop_tokens(), [317, 315]);
 }
 
 #[test]

@@ -91,6 +91,10 @@ mod tests {
         let whole = Config::new("m", Base::Bf16, "t.jsonl").to_toml(Path::new("r"));
         let whole: Value = serde_json::to_value(whole.parse::<toml::Table>().unwrap()).unwrap();
         assert!(validator.is_valid(&whole));
+        // Packed rows need a length, and groups of similar lengths more than one sample.
+        let mut whole = whole;
+        whole["data"]["max_tokens"] = json!(4096);
+        whole["train"]["micro_batch"] = json!(2);
 
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.toml");

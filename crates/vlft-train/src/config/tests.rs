@@ -85,6 +85,12 @@ gradient_checkpointing = true
 seed = 42
 [eval]
 every_steps = 50
+samples = 0
+generate_records = 0
+max_new_tokens = 256
+best_metric = "loss"
+patience = 0
+min_delta = 0.0
 [output]
 checkpoint_every_steps = 100
 keep = 2
@@ -148,6 +154,12 @@ gradient_checkpointing = false
 seed = 7
 [eval]
 every_steps = 5
+samples = 2
+generate_records = 20
+max_new_tokens = 64
+best_metric = "field_accuracy"
+patience = 3
+min_delta = 0.01
 [output]
 checkpoint_every_steps = 3
 keep = 1
@@ -209,7 +221,15 @@ keep = 1
             gradient_checkpointing: false,
             seed: 7,
         },
-        eval: EvalConfig { every_steps: 5 },
+        eval: EvalConfig {
+            every_steps: 5,
+            samples: 2,
+            generate_records: 20,
+            max_new_tokens: 64,
+            best_metric: BestMetric::FieldAccuracy,
+            patience: 3,
+            min_delta: 0.01,
+        },
         output: OutputConfig {
             checkpoint_every_steps: 3,
             keep: 1,

@@ -1,46 +1,57 @@
-//! The log of one run while it goes on: the open file, and what is known from its lines.
+//! The log of one run while it goes on: the open files, and what is known from its lines.
 
 use std::path::Path;
 
 use vlft_base::{Diagnostic, Result};
 
-use super::{Line, MetricsLog};
+use super::{Line, MetricsLog, TensorBoard};
+use crate::best::Best;
+use crate::config::EvalConfig;
 
 pub(crate) struct Journal {
     metrics: MetricsLog,
+    tensorboard: TensorBoard,
     /// Every line of the run so far, those from before a resume included.
     pub(crate) lines: Vec<Line>,
-    pub(crate) best_eval_loss: Option<f64>,
+    pub(crate) best: Best,
 }
 
 impl Journal {
     /// Of a new run: empty.
-    pub(crate) fn create(run_dir: &Path) -> Result<Self> {
+    pub(crate) fn create(run_dir: &Path, config: &EvalConfig) -> Result<Self> {
         Ok(Self {
             metrics: MetricsLog::create(run_dir)?,
+            tensorboard: TensorBoard::create(run_dir, &[])?,
             lines: Vec::new(),
-            best_eval_loss: None,
+            best: Best::new(config),
         })
     }
 
     /// Cut back to `step` finished steps. A gap in it is a warning.
-    pub(crate) fn resume(run_dir: &Path, step: u64) -> Result<(Self, Option<Diagnostic>)> {
+    pub(crate) fn resume(
+        run_dir: &Path,
+        config: &EvalConfig,
+        step: u64,
+    ) -> Result<(Self, Option<Diagnostic>)> {
         let resumed = MetricsLog::resume(run_dir, step)?;
-        let evals = resumed.lines.iter().filter_map(|line| match line {
-            Line::Eval(eval) => Some(eval.loss),
-            _ => None,
-        });
-        let best_eval_loss = evals.reduce(f64::min);
+        let mut best = Best::new(config);
+        for line in &resumed.lines {
+            if let Line::Eval(eval) = line {
+                best.see(eval);
+            }
+        }
         let journal = Self {
             metrics: resumed.log,
+            tensorboard: TensorBoard::create(run_dir, &resumed.lines)?,
             lines: resumed.lines,
-            best_eval_loss,
+            best,
         };
         Ok((journal, resumed.warning))
     }
 
     pub(crate) fn write(&mut self, line: Line) -> Result<&Line> {
         self.metrics.write(&line)?;
+        self.tensorboard.write(&line)?;
         self.lines.push(line);
         Ok(self.lines.last().expect("pushed just above"))
     }

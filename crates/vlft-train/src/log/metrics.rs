@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize};
 use vlft_base::output::{cannot, write_atomic};
 use vlft_base::{Diagnostic, Result};
+use vlft_dataset::score::Score;
 
 use super::METRICS_FILE;
 
@@ -16,6 +17,7 @@ use super::METRICS_FILE;
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Line {
     Step(StepLine),
+    Sample(SampleLine),
     Eval(EvalLine),
     Summary(SummaryLine),
 }
@@ -47,6 +49,21 @@ pub struct StepLine {
     pub skipped: Vec<String>,
 }
 
+/// What the model answers to one record of the validation set after `step` finished steps. The
+/// samples of an evaluation stand before its own line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SampleLine {
+    pub step: u64,
+    pub id: String,
+    pub target: String,
+    pub answer: String,
+    /// Of the answer.
+    pub tokens: u64,
+    /// Whether the model ended the answer itself; if not, it was cut off.
+    pub ended: bool,
+    pub score: Score,
+}
+
 /// The validation set, after `step` finished steps. Log it before the checkpoint of that step, so
 /// that a resumed run has it too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,8 +75,14 @@ pub struct EvalLine {
     /// Supervised ones.
     pub tokens: u64,
     pub seconds: f64,
-    /// The lowest so far.
+    /// The best so far, by `eval.best_metric`.
     pub best: bool,
+    /// The share of right fields, if records were answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field_accuracy: Option<f64>,
+    /// Of all answers together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<Score>,
 }
 
 /// The end of a finished run; always the last line.
@@ -72,6 +95,12 @@ pub struct SummaryLine {
     pub last_loss: f64,
     pub eval_loss: Option<f64>,
     pub best_eval_loss: Option<f64>,
+    /// After which `RUN/best` was saved: the best by `eval.best_metric`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_step: Option<u64>,
+    /// Why the run ended before its last step; absent if it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Stopped>,
     pub tokens: u64,
     pub supervised_tokens: u64,
     pub seconds: f64,
@@ -82,11 +111,19 @@ pub struct SummaryLine {
     pub skipped: u64,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stopped {
+    /// `eval.patience` evaluations brought no improvement.
+    Patience,
+}
+
 impl Line {
     /// The number of finished steps this line belongs to; a summary belongs to the end.
     pub fn step(&self) -> Option<u64> {
         match self {
             Line::Step(line) => Some(line.step),
+            Line::Sample(line) => Some(line.step),
             Line::Eval(line) => Some(line.step),
             Line::Summary(_) => None,
         }
@@ -227,7 +264,7 @@ fn missing_steps(lines: &[Line], step: u64) -> Option<u64> {
         .iter()
         .filter_map(|line| match line {
             Line::Step(line) => Some(line.step),
-            Line::Eval(_) | Line::Summary(_) => None,
+            Line::Sample(_) | Line::Eval(_) | Line::Summary(_) => None,
         })
         .collect();
     present.dedup();
@@ -265,6 +302,8 @@ mod tests {
             tokens: 30,
             seconds: 0.1,
             best: true,
+            field_accuracy: None,
+            score: None,
         })
     }
 
@@ -275,6 +314,8 @@ mod tests {
             last_loss: 0.25,
             eval_loss: None,
             best_eval_loss: None,
+            best_step: None,
+            stopped: None,
             tokens: 400,
             supervised_tokens: 40,
             seconds: 2.0,
@@ -292,15 +333,47 @@ mod tests {
         );
     }
 
+    fn sample(step: u64) -> Line {
+        Line::Sample(SampleLine {
+            step,
+            id: "b".to_owned(),
+            target: r#"{"a":1}"#.to_owned(),
+            answer: "{\"a\":\n".to_owned(),
+            tokens: 4,
+            ended: false,
+            score: vlft_dataset::score::score(r#"{"a":1}"#, "{"),
+        })
+    }
+
+    /// Scripts of today go on working: what is new is only there when it is asked for.
+    #[test]
+    fn without_answers_an_evaluation_has_the_shape_it_always_had() {
+        assert_eq!(
+            String::from_utf8(bytes_of(&eval(2))).unwrap(),
+            "{\"type\":\"eval\",\"step\":2,\"loss\":0.7,\"records\":3,\"tokens\":30,\"seconds\":0.1,\
+             \"best\":true}\n"
+        );
+        let text = String::from_utf8(bytes_of(&sample(2))).unwrap();
+        assert_eq!(
+            text,
+            "{\"type\":\"sample\",\"step\":2,\"id\":\"b\",\"target\":\"{\\\"a\\\":1}\",\
+             \"answer\":\"{\\\"a\\\":\\n\",\"tokens\":4,\"ended\":false,\
+             \"score\":{\"answers\":1,\"unparsable\":1,\"exact\":0,\"fields\":1,\"correct\":0}}\n"
+        );
+        assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), sample(2));
+    }
+
     #[test]
     fn a_resumed_log_equals_an_uninterrupted_one() {
         let dir = tempfile::tempdir().unwrap();
         let lines = [
             step(1),
             step(2),
+            sample(2),
             eval(2),
             step(3),
             step(4),
+            sample(4),
             eval(4),
             summary(),
         ];
@@ -318,7 +391,7 @@ mod tests {
         for cut in (0..=whole.len()).filter(|cut| cut % 97 == 0 || at_end(*cut)) {
             for checkpoint in [0, 2] {
                 let needed: usize = if checkpoint == 2 {
-                    lines[..3].iter().map(|l| bytes_of(l).len()).sum()
+                    lines[..4].iter().map(|l| bytes_of(l).len()).sum()
                 } else {
                     0
                 };
@@ -328,7 +401,7 @@ mod tests {
                 fs::write(&path, &whole[..cut]).unwrap();
                 let mut resumed = MetricsLog::resume(dir.path(), checkpoint).unwrap();
                 assert!(resumed.warning.is_none());
-                let kept = if checkpoint == 2 { 3 } else { 0 };
+                let kept = if checkpoint == 2 { 4 } else { 0 };
                 assert_eq!(resumed.lines, lines[..kept]);
                 for line in &lines[kept..] {
                     resumed.log.write(line).unwrap();
@@ -383,6 +456,8 @@ mod tests {
                 tokens: 1,
                 seconds: f64::from(0.3f32),
                 best: false,
+                field_accuracy: None,
+                score: None,
             });
             let back: Line = serde_json::from_slice(&bytes_of(&line)).unwrap();
             assert_eq!(back, line);

@@ -30,7 +30,23 @@ fn run(dir: &Path, n: u64) {
                 tokens: 900,
                 seconds: 2.0,
                 best: true,
+                field_accuracy: Some(step as f64 / 400.0),
+                score: None,
             };
+            for id in ["val & <1>", "val-2"] {
+                let target = format!("{{\"id\":\"{id}\",\"total\":12.5}}");
+                let answer = format!("{{\"id\":\"{id}\",\"total\":{step}}}");
+                let sample = SampleLine {
+                    step,
+                    id: id.to_owned(),
+                    score: vlft_dataset::score::score(&target, &answer),
+                    target,
+                    answer,
+                    tokens: 20,
+                    ended: step > 50,
+                };
+                log.write(&Line::Sample(sample)).unwrap();
+            }
             log.write(&Line::Eval(line)).unwrap();
         }
     }
@@ -42,7 +58,7 @@ fn a_run_is_one_page_that_needs_nothing_else() {
     run(dir.path(), 300);
     write(dir.path()).unwrap();
     let page = fs::read_to_string(dir.path().join("report.html")).unwrap();
-    assert_eq!(page.matches("<svg").count(), 4);
+    assert_eq!(page.matches("<svg").count(), 5);
     for outside in [
         "http:", "https:", "<script", "url(", "@import", "<link", "<img",
     ] {
@@ -55,6 +71,15 @@ fn a_run_is_one_page_that_needs_nothing_else() {
     assert!(page.contains("not finished: 300 optimizer steps so far"));
     assert!(page.contains("path = &quot;&lt;models&gt;&quot;"));
     assert_eq!(page.matches("<tr>").count(), 9);
+    // Twelve evaluations: the six newest (the best is one of them) and the first; the newest open.
+    assert_eq!(page.matches("<article>").count(), 2);
+    assert_eq!(page.matches("<summary>after step").count(), 2 * 7);
+    assert_eq!(page.matches("<details open>").count(), 2);
+    assert!(page.contains("5 more between these"));
+    assert!(page.contains("after step 300: 1 of 2 fields right (best evaluation)"));
+    assert!(page.contains("cut off after 20 tokens"));
+    assert!(page.contains("val &amp; &lt;1&gt;"));
+    assert!(page.contains("&quot;total&quot;:<del>12.5</del><ins>300</ins>}"));
     // To look at it: VLFT_KEEP=/tmp/report cargo test -p vlft-train report
     if let Some(keep) = std::env::var_os("VLFT_KEEP") {
         fs::create_dir_all(&keep).unwrap();
