@@ -4,30 +4,28 @@
 //! adapters, then step by step: gradients of the micro-batches, clip, AdamW, log, now and then
 //! evaluate and save; at the end write the adapter. LoRA and QLoRA, CPU and GPU are this one road.
 
-use std::fs;
+mod keeping;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use vlft_base::output::{Existing, PartialDir, cannot};
 use vlft_base::{Diagnostic, Result};
-use vlft_model::{
-    ADAPTER_FILES, Adapters, Checkpoint, Config as ModelConfig, Layout, Qwen3Vl, write_adapter,
-};
+use vlft_model::{Adapters, Checkpoint, Config as ModelConfig, Layout, Qwen3Vl};
 use vlft_processor::processor::{Options as Limits, Processor};
 
 use crate::answers::Asked;
 use crate::checkpoint::{Examined, Progress, State, examine};
 use crate::config::{Compute, Config, check_changeable};
 use crate::device::Device;
-use crate::dump::{Numbers, SampleLoss};
+use crate::dump::Numbers;
 use crate::eval::evaluate;
 use crate::header::{Arrangement, Header};
 use crate::inputs::Inputs;
 use crate::loading::{Failed, Stream, Workers};
 use crate::lock::Lock;
-use crate::log::{EvalLine, Journal, Line, Pace, ProgressLine, StepLine, Stopped};
+use crate::log::{EvalLine, Journal, Line, Pace, ProgressLine, StepLine};
 use crate::optim::clip;
 use crate::order::Order;
 use crate::rates::{Rates, rates};
@@ -35,11 +33,10 @@ use crate::run_dir::{Opening, RunDir};
 use crate::samples::Samples;
 use crate::schedule::learning_rate;
 use crate::skipped::Skipped;
-use crate::start::last_part;
 use crate::step::accumulate;
 use crate::stop::Stop;
-use crate::summary::{Summary, summarise};
-use crate::{data, dropped, dump, report, start};
+use crate::summary::Summary;
+use crate::{data, dropped, dump, start};
 
 /// Besides the config: what belongs to this call, not to the run.
 #[derive(Clone, Debug, Default)]
@@ -208,7 +205,8 @@ impl Trainer<'_> {
         };
         end.map_err(|stop| {
             let kept = match stop {
-                Stop::Write(_) => self.run.latest_checkpoint(),
+                // A checkpoint now would pass over the evaluation when the run is resumed.
+                Stop::Evaluation(_) | Stop::Write(_) => self.run.latest_checkpoint(),
                 _ => self.keep(progress, &mut journal, &stop),
             };
             let dir = |step| self.run.checkpoint(step);
@@ -290,8 +288,16 @@ impl Trainer<'_> {
         let lr = learning_rate(train, progress.step, self.total_steps);
         let grad_norm = outcome.gradients.norm();
         if !outcome.loss.is_finite() || !grad_norm.is_finite() {
-            let loss = outcome.loss;
-            return Err(self.not_a_number(progress, &samples, [loss, grad_norm, lr]));
+            let numbers = Numbers {
+                step,
+                loss: outcome.loss,
+                grad_norm,
+                learning_rate: lr,
+            };
+            let (run, adapters) = (self.run.path(), &progress.adapters);
+            let model = (&self.model, adapters);
+            let dump = dump::not_a_number(run, numbers, model, &self.samples, &samples);
+            return Err(Stop::NotANumber(dump.map_err(Stop::Sample)?));
         }
         let gradients = clip(outcome.gradients, grad_norm, train.max_grad_norm);
         let adapters = &mut progress.adapters;
@@ -330,38 +336,6 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Dumps the step: each of its samples by itself, with the adapters that it began with.
-    fn not_a_number(
-        &self,
-        progress: &Progress,
-        indices: &[usize],
-        [loss, grad_norm, learning_rate]: [f64; 3],
-    ) -> Stop {
-        let alone = |index: &usize| {
-            let batch = self.samples.batch(&[*index])?;
-            let nll = self
-                .model
-                .nll(&batch.inputs, &batch.targets, &progress.adapters);
-            let mean = nll.iter().map(|x| f64::from(*x)).sum::<f64>() / nll.len() as f64;
-            Ok(SampleLoss::new(&self.samples, *index, mean))
-        };
-        let samples: Result<_> = indices.iter().map(alone).collect();
-        let numbers = samples.map(|samples| Numbers {
-            step: progress.step + 1,
-            loss,
-            grad_norm,
-            learning_rate,
-            samples,
-        });
-        match numbers {
-            Ok(numbers) => {
-                let run = self.run.path();
-                Stop::NotANumber(dump::not_a_number(run, &self.samples, &numbers))
-            }
-            Err(error) => Stop::Sample(error),
-        }
-    }
-
     /// Loss on the validation set, answers to some of it, and whether it is the best so far.
     fn evaluate(
         &self,
@@ -378,12 +352,12 @@ impl Trainer<'_> {
         let evaluation = evaluate(model, adapters, samples, &self.workers, |done| {
             observe(Event::Evaluating { done, of });
         })
-        .map_err(Stop::Sample)?;
+        .map_err(Stop::Evaluation)?;
         let answers = asked.answer(step, model, adapters, samples, |done| {
             let done = records + done;
             observe(Event::Evaluating { done, of });
         });
-        let answers = answers.map_err(Stop::Sample)?;
+        let answers = answers.map_err(Stop::Evaluation)?;
         for sample in answers.samples {
             self.log(journal, Line::Sample(sample), observe)?;
         }
@@ -408,117 +382,9 @@ impl Trainer<'_> {
     }
 
     fn log(&self, journal: &mut Journal, line: Line, observe: Observer) -> Result<(), Stop> {
-        let line = journal.write(line).map_err(Stop::Write)?;
-        observe(Event::Metrics(line));
+        journal.write(&line).map_err(Stop::Write)?;
+        observe(Event::Metrics(&line));
         Ok(())
-    }
-
-    /// The log reaches the disk before the checkpoint gets its name; the curves follow.
-    fn save(&self, progress: &Progress, journal: &mut Journal) -> Result<()> {
-        journal.sync()?;
-        let dir = self.run.checkpoint(progress.step);
-        progress.save(&dir, &self.layout, &self.base_model(), &self.lock)?;
-        report::write(self.run.path())
-    }
-
-    fn prune(&self, journal: &Journal) -> Result<()> {
-        self.run.prune(self.config.output.keep, journal.best.step())
-    }
-
-    /// `RUN/best`: the adapter of the checkpoint after `step`, as `RUN/adapter` is that of the end.
-    fn publish_best(&self, step: u64) -> Result<()> {
-        let checkpoint = self.run.checkpoint(step);
-        let partial = PartialDir::create(&self.run.best(), Existing::Replace)?;
-        for name in ADAPTER_FILES {
-            let (from, to) = (checkpoint.join(name), partial.path().join(name));
-            fs::copy(&from, &to).map_err(|e| cannot("copy", &from, e))?;
-        }
-        self.lock.write(partial.path())?;
-        partial.commit()
-    }
-
-    /// Saves what was reached when a run ends early, unless it is saved already, so that the same
-    /// command resumes. Before the first step there is nothing to keep.
-    fn keep(&self, progress: &Progress, journal: &mut Journal, stop: &Stop) -> Result<Option<u64>> {
-        if progress.step == 0 {
-            return Ok(None);
-        }
-        if self.run.latest_checkpoint()? != Some(progress.step) {
-            self.save(progress, journal)?;
-            // After NaN an older checkpoint may be the better one to go back to.
-            if !matches!(stop, Stop::NotANumber(_)) {
-                self.prune(journal)?;
-            }
-        }
-        Ok(Some(progress.step))
-    }
-
-    fn finish(
-        &self,
-        progress: &Progress,
-        journal: &mut Journal,
-        observe: Observer,
-    ) -> Result<Summary, Stop> {
-        let adapter = self.run.adapter();
-        self.write_adapter(&adapter, progress)
-            .map_err(Stop::Write)?;
-
-        // The summary comes last: it is what says that the run is finished.
-        let ended = progress.step < self.total_steps;
-        let summary = summarise(journal, ended.then_some(Stopped::Patience));
-        self.log(journal, Line::Summary(summary.clone()), observe)?;
-        journal.sync().map_err(Stop::Write)?;
-        report::write(self.run.path()).map_err(Stop::Write)?;
-        Ok(Summary {
-            run: self.run.path().to_path_buf(),
-            adapter,
-            best: summary.best_step.map(|_| self.run.best()),
-            summary,
-        })
-    }
-
-    fn write_adapter(&self, adapter: &Path, progress: &Progress) -> Result<()> {
-        let partial = PartialDir::create(adapter, Existing::Replace)?;
-        let base_model = self.base_model();
-        write_adapter(
-            partial.path(),
-            &self.layout,
-            &progress.adapters,
-            &base_model,
-        )?;
-        self.lock.write(partial.path())?;
-        partial.commit()
-    }
-
-    fn header(&self, model: &ModelConfig, step: u64) -> Header {
-        let elements = |shape: &[usize]| shape.iter().product::<usize>() as u64;
-        let tensors = model.tensors();
-        let frozen: u64 = tensors.iter().map(|(_, shape)| elements(shape)).sum();
-        let trained = self.layout.parameters() as u64;
-        Header {
-            model: last_part(&self.base_model()),
-            base: self.config.model.base,
-            trained_parameters: trained,
-            parameters: frozen + trained,
-            samples: self.samples.len() as u64,
-            arrangement: self.arrangement,
-            eval_samples: self.val.as_ref().map_or(0, |val| val.len() as u64),
-            steps: self.total_steps,
-            first_step: step + 1,
-            micro_batch: self.config.train.micro_batch,
-            accumulate: self.config.train.accumulate,
-            seed: self.config.train.seed,
-            run: self.run.path().to_path_buf(),
-        }
-    }
-
-    fn base_model(&self) -> String {
-        self.config
-            .model
-            .path
-            .display()
-            .to_string()
-            .replace('\\', "/")
     }
 }
 

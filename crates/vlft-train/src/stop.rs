@@ -11,6 +11,8 @@ pub(crate) enum Stop {
     Signal,
     /// A sample that was good before the first step cannot be made any more.
     Sample(Diagnostic),
+    /// The same, with a validation record.
+    Evaluation(Diagnostic),
     /// A loss or a gradient is NaN or infinite; see [`crate::dump`].
     NotANumber(Diagnostic),
     /// The run directory cannot be written: a full disk, a read-only one.
@@ -19,7 +21,7 @@ pub(crate) enum Stop {
 
 impl Stop {
     /// `step` steps are finished. `kept` is their checkpoint (none before the first step), or why
-    /// there is none; after [`Stop::Write`] it is the last one that there is.
+    /// there is none; after [`Stop::Write`] and [`Stop::Evaluation`] it is the last one that there is.
     pub(crate) fn explain(self, step: u64, kept: Result<Option<PathBuf>>) -> Diagnostic {
         match self {
             Stop::Signal => match kept {
@@ -29,6 +31,16 @@ impl Stop {
             Stop::Sample(error) => with_kept(error, step, kept)
                 .hint("put the file back or mend it, then run the same command again to resume; or leave such \
                  records out: `--set data.on_error=skip --allow-changed data.on_error`"),
+            Stop::Evaluation(error) => {
+                let last = match kept.ok().flatten() {
+                    None => "there is no checkpoint yet".to_owned(),
+                    Some(dir) => format!("the last checkpoint is `{}`", dir.display()),
+                };
+                error
+                    .with_kind(Kind::Verdict)
+                    .caused_by(format!("the evaluation after step {step} stopped; {last}"))
+                    .hint("put the file back or mend it, then run the same command again to resume")
+            }
             Stop::NotANumber(error) => with_kept(error, step, kept),
             Stop::Write(error) => unwritable(error, step, kept.ok().flatten().as_deref()),
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use vlft_base::format;
 
-use crate::log::{Journal, Line, Stopped, SummaryLine, waiting};
+use crate::log::{Line, Stopped, SummaryLine, waiting};
 use crate::skipped::SKIPPED_FILE;
 
 /// What a finished run reports.
@@ -55,8 +55,11 @@ impl fmt::Display for Summary {
 }
 
 /// The summary of all lines of a finished run. `stopped`: why it ended before its last step.
-pub(crate) fn summarise(journal: &Journal, stopped: Option<Stopped>) -> SummaryLine {
-    let lines = &journal.lines;
+pub(crate) fn summarise(
+    lines: &[Line],
+    best_step: Option<u64>,
+    stopped: Option<Stopped>,
+) -> SummaryLine {
     let steps = || {
         lines.iter().filter_map(|line| match line {
             Line::Step(step) => Some(step),
@@ -75,7 +78,7 @@ pub(crate) fn summarise(journal: &Journal, stopped: Option<Stopped>) -> SummaryL
         last_loss: steps().next_back().map_or(f64::NAN, |step| step.loss),
         eval_loss: eval_losses().next_back(),
         best_eval_loss: eval_losses().reduce(f64::min),
-        best_step: journal.best.step(),
+        best_step,
         stopped,
         tokens: steps().map(|step| step.tokens).sum(),
         supervised_tokens: steps().map(|step| step.supervised_tokens).sum(),

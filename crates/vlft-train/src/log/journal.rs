@@ -11,8 +11,6 @@ use crate::config::EvalConfig;
 pub(crate) struct Journal {
     metrics: MetricsLog,
     tensorboard: TensorBoard,
-    /// Every line of the run so far, those from before a resume included.
-    pub(crate) lines: Vec<Line>,
     pub(crate) best: Best,
 }
 
@@ -22,7 +20,6 @@ impl Journal {
         Ok(Self {
             metrics: MetricsLog::create(run_dir)?,
             tensorboard: TensorBoard::create(run_dir, &[])?,
-            lines: Vec::new(),
             best: Best::new(config),
         })
     }
@@ -43,17 +40,15 @@ impl Journal {
         let journal = Self {
             metrics: resumed.log,
             tensorboard: TensorBoard::create(run_dir, &resumed.lines)?,
-            lines: resumed.lines,
             best,
         };
         Ok((journal, resumed.warning))
     }
 
-    pub(crate) fn write(&mut self, line: Line) -> Result<&Line> {
-        self.metrics.write(&line)?;
-        self.tensorboard.write(&line)?;
-        self.lines.push(line);
-        Ok(self.lines.last().expect("pushed just above"))
+    /// Lines are not kept: a long run must not grow by its log.
+    pub(crate) fn write(&mut self, line: &Line) -> Result<()> {
+        self.metrics.write(line)?;
+        self.tensorboard.write(line)
     }
 
     /// Waits until everything is on the disk.

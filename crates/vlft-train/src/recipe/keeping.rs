@@ -1,0 +1,135 @@
+//! What a run puts into its folder: checkpoints, the best adapter, and at the end the adapter and the
+//! summary.
+
+use std::fs;
+use std::path::Path;
+
+use vlft_base::Result;
+use vlft_base::output::{Existing, PartialDir, cannot};
+use vlft_model::{ADAPTER_FILES, Config as ModelConfig, write_adapter};
+
+use super::{Observer, Trainer};
+use crate::checkpoint::Progress;
+use crate::header::Header;
+use crate::log::{Journal, Line, Stopped, read_metrics};
+use crate::report;
+use crate::start::last_part;
+use crate::stop::Stop;
+use crate::summary::{Summary, summarise};
+
+impl Trainer<'_> {
+    /// The log reaches the disk before the checkpoint gets its name; the curves follow.
+    pub(super) fn save(&self, progress: &Progress, journal: &mut Journal) -> Result<()> {
+        journal.sync()?;
+        let dir = self.run.checkpoint(progress.step);
+        progress.save(&dir, &self.layout, &self.base_model(), &self.lock)?;
+        report::write(self.run.path())
+    }
+
+    pub(super) fn prune(&self, journal: &Journal) -> Result<()> {
+        self.run.prune(self.config.output.keep, journal.best.step())
+    }
+
+    /// `RUN/best`: the adapter of the checkpoint after `step`, as `RUN/adapter` is that of the end.
+    pub(super) fn publish_best(&self, step: u64) -> Result<()> {
+        let checkpoint = self.run.checkpoint(step);
+        let partial = PartialDir::create(&self.run.best(), Existing::Replace)?;
+        for name in ADAPTER_FILES {
+            let (from, to) = (checkpoint.join(name), partial.path().join(name));
+            fs::copy(&from, &to).map_err(|e| cannot("copy", &from, e))?;
+        }
+        self.lock.write(partial.path())?;
+        partial.commit()
+    }
+
+    /// Saves what was reached when a run ends early, unless it is saved already, so that the same
+    /// command resumes. Before the first step there is nothing to keep.
+    pub(super) fn keep(
+        &self,
+        progress: &Progress,
+        journal: &mut Journal,
+        stop: &Stop,
+    ) -> Result<Option<u64>> {
+        if progress.step == 0 {
+            return Ok(None);
+        }
+        if self.run.latest_checkpoint()? != Some(progress.step) {
+            self.save(progress, journal)?;
+            // After NaN an older checkpoint may be the better one to go back to.
+            if !matches!(stop, Stop::NotANumber(_)) {
+                self.prune(journal)?;
+            }
+        }
+        Ok(Some(progress.step))
+    }
+
+    pub(super) fn finish(
+        &self,
+        progress: &Progress,
+        journal: &mut Journal,
+        observe: Observer,
+    ) -> Result<Summary, Stop> {
+        let adapter = self.run.adapter();
+        self.write_adapter(&adapter, progress)
+            .map_err(Stop::Write)?;
+
+        // The summary comes last: it is what says that the run is finished.
+        let ended = progress.step < self.total_steps;
+        let lines = read_metrics(self.run.path()).map_err(Stop::Write)?;
+        let stopped = ended.then_some(Stopped::Patience);
+        let summary = summarise(&lines, journal.best.step(), stopped);
+        self.log(journal, Line::Summary(summary.clone()), observe)?;
+        journal.sync().map_err(Stop::Write)?;
+        report::write(self.run.path()).map_err(Stop::Write)?;
+        Ok(Summary {
+            run: self.run.path().to_path_buf(),
+            adapter,
+            best: summary.best_step.map(|_| self.run.best()),
+            summary,
+        })
+    }
+
+    fn write_adapter(&self, adapter: &Path, progress: &Progress) -> Result<()> {
+        let partial = PartialDir::create(adapter, Existing::Replace)?;
+        let base_model = self.base_model();
+        write_adapter(
+            partial.path(),
+            &self.layout,
+            &progress.adapters,
+            &base_model,
+        )?;
+        self.lock.write(partial.path())?;
+        partial.commit()
+    }
+
+    pub(super) fn header(&self, model: &ModelConfig, step: u64) -> Header {
+        let elements = |shape: &[usize]| shape.iter().product::<usize>() as u64;
+        let tensors = model.tensors();
+        let frozen: u64 = tensors.iter().map(|(_, shape)| elements(shape)).sum();
+        let trained = self.layout.parameters() as u64;
+        Header {
+            model: last_part(&self.base_model()),
+            base: self.config.model.base,
+            trained_parameters: trained,
+            parameters: frozen + trained,
+            samples: self.samples.len() as u64,
+            arrangement: self.arrangement,
+            eval_samples: self.val.as_ref().map_or(0, |val| val.len() as u64),
+            steps: self.total_steps,
+            first_step: step + 1,
+            micro_batch: self.config.train.micro_batch,
+            accumulate: self.config.train.accumulate,
+            seed: self.config.train.seed,
+            run: self.run.path().to_path_buf(),
+        }
+    }
+
+    fn base_model(&self) -> String {
+        self.config
+            .model
+            .path
+            .display()
+            .to_string()
+            .replace('\\', "/")
+    }
+}
