@@ -82,7 +82,49 @@ fn an_image_that_vanishes_stops_the_run_and_the_rest_is_kept() {
     assert_eq!((all.len(), &all[..n]), (n + 2, &lines[..]));
 }
 
-/// The same, and the config says to go on: the record is left out and listed, and a resumed run
+/// An evaluation that did not happen is made again: no checkpoint passes over it.
+#[test]
+fn a_validation_image_that_vanishes_stops_the_run_before_its_evaluation() {
+    let dir = scratch_with_data(1_000_000);
+    let (root, run) = (dir.path(), dir.path().join("run"));
+    let child = start(root, 5);
+    let image = root
+        .join("val/images")
+        .join(&names(&root.join("val/images"))[0]);
+    let hidden = root.join("hidden.png");
+    fs::rename(&image, &hidden).unwrap();
+    let said = end(child);
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+    let told = &said.stderr[said.stderr.find("error").unwrap()..];
+    for part in [
+        "val/images/",
+        "--> val/train.jsonl:",
+        "caused by: the evaluation after step ",
+        " stopped; the last checkpoint is `run/checkpoints/step-",
+        "\nhint: put the file back or mend it, then run the same command again to resume\n",
+    ] {
+        assert!(told.contains(part), "{part}\n{told}");
+    }
+    let finished = steps(&run).len();
+    fs::rename(&hidden, &image).unwrap();
+    let more = format!("train.max_steps={}", finished + 1);
+    let said = train(
+        root,
+        &["--set", &more, "--allow-changed", "train.max_steps"],
+    );
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let evaluated: Vec<u64> = metrics(&run)
+        .iter()
+        .filter(|line| line["type"] == "eval")
+        .map(|line| line["step"].as_u64().unwrap())
+        .collect();
+    let due: Vec<u64> = (1..=finished as u64 + 1)
+        .filter(|step| step % 2 == 0 || *step == finished as u64 + 1)
+        .collect();
+    assert_eq!(evaluated, due);
+}
+
+/// A training image vanishes, and the config says to go on: the record is left out and listed, and a resumed run
 /// leaves it out in the same steps even though the image is back.
 #[cfg(unix)]
 #[test]

@@ -34,15 +34,13 @@ pub(crate) fn scratch(steps: u64) -> tempfile::TempDir {
     dir
 }
 
-/// The same with records and images of its own, in `data/`, for tests that damage them.
+/// The same with records and images of its own, in `data/` and `val/`, for tests that damage them.
 pub(crate) fn scratch_with_data(steps: u64) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    copy(
-        &repository().join("tests/fixtures/data"),
-        &dir.path().join("data"),
-    );
-    let val = format!("{}/data7/train.jsonl", fixtures());
-    let config = config_of(steps, "data/train.jsonl", &val);
+    let fixtures = repository().join("tests/fixtures");
+    copy(&fixtures.join("data"), &dir.path().join("data"));
+    copy(&fixtures.join("data7"), &dir.path().join("val"));
+    let config = config_of(steps, "data/train.jsonl", "val/train.jsonl");
     fs::write(dir.path().join("c.toml"), config).unwrap();
     dir
 }
