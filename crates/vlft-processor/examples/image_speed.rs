@@ -45,7 +45,7 @@ fn main() -> Result<(), Failure> {
     }
     let last = last.ok_or("nothing was asked for")?;
     let mut hash = Sha256::new();
-    for value in &last.pixel_values {
+    for value in last.pixel_values.iter() {
         hash.update(value.to_le_bytes());
     }
     let digest: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();

@@ -114,7 +114,7 @@ mod tests {
             position_ids: std::array::from_fn(|axis| vec![axis as i32 + 1; ids.len()]),
             mm_token_type_ids: vec![0; ids.len()],
             images: vec![PatchedImage {
-                pixel_values: vec![first, first + 1.0],
+                pixel_values: vec![first, first + 1.0].into(),
                 grid_thw: [1, 1, first as usize],
             }],
         };

@@ -3,10 +3,11 @@
 
 use rayon::prelude::*;
 
+use crate::pixels::Pixels;
 use crate::preprocessor::Preprocessor;
 use crate::resample::Planes;
 use crate::sample::PatchedImage;
-use crate::vectorized::vectorized;
+use crate::vectorized::{Work, vectorized};
 
 /// Patches are visited (block row, block column, row in block, column in block); each is written
 /// (channel, time, y, x), where a still image stands for all T moments of a patch.
@@ -14,16 +15,19 @@ pub(crate) fn patchify(image: &Planes, settings: &Preprocessor) -> PatchedImage 
     let (side, merge) = (settings.patch_size, settings.merge_size);
     let (grid_h, grid_w) = (image.height / side, image.width / side);
     let scale = Scale::new(settings);
-    let mut pixel_values = vec![0.0; grid_h * grid_w * settings.patch_len()];
+    let mut pixel_values = Pixels::to_fill(grid_h * grid_w * settings.patch_len());
     // A row of blocks stands in one piece; no value depends on which thread writes it.
     pixel_values
         .par_chunks_exact_mut((merge * grid_w * settings.patch_len()).max(1))
         .enumerate()
         .for_each(|(block_y, out)| {
-            vectorized(
-                #[inline(always)]
-                || block_row(image, settings, &scale, block_y, out),
-            );
+            vectorized(BlockRow {
+                image,
+                settings,
+                scale: &scale,
+                block_y,
+                out,
+            });
         });
     PatchedImage {
         pixel_values,
@@ -32,29 +36,41 @@ pub(crate) fn patchify(image: &Planes, settings: &Preprocessor) -> PatchedImage 
 }
 
 /// The patches of one row of blocks.
-#[inline(always)]
-fn block_row(
-    image: &Planes,
-    settings: &Preprocessor,
-    scale: &Scale,
+struct BlockRow<'a> {
+    image: &'a Planes,
+    settings: &'a Preprocessor,
+    scale: &'a Scale,
     block_y: usize,
-    out: &mut [f32],
-) {
-    let (side, merge) = (settings.patch_size, settings.merge_size);
-    let moment = side * side;
-    let patches = raster(image.width / side / merge, merge * merge);
-    for ((block_x, corner), out) in patches.zip(out.chunks_exact_mut(settings.patch_len())) {
-        let top = (block_y * merge + corner / merge) * side;
-        let left = (block_x * merge + corner % merge) * side;
-        let channels = out.chunks_exact_mut(settings.temporal_patch_size * moment);
-        for (channel, out) in channels.enumerate() {
-            let at = channel * image.width + left;
-            let (first, others) = out.split_at_mut(moment);
-            for (i, out) in first.chunks_exact_mut(side).enumerate() {
-                scale.normalise(channel, &image.row(top + i)[at..at + side], out);
-            }
-            for other in others.chunks_exact_mut(moment) {
-                other.copy_from_slice(first);
+    out: &'a mut [f32],
+}
+
+impl Work for BlockRow<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self {
+            image,
+            settings,
+            scale,
+            block_y,
+            out,
+        } = self;
+        let (side, merge) = (settings.patch_size, settings.merge_size);
+        let moment = side * side;
+        let patches = raster(image.width / side / merge, merge * merge);
+        for ((block_x, corner), out) in patches.zip(out.chunks_exact_mut(settings.patch_len())) {
+            let top = (block_y * merge + corner / merge) * side;
+            let left = (block_x * merge + corner % merge) * side;
+            let channels = out.chunks_exact_mut(settings.temporal_patch_size * moment);
+            for (channel, out) in channels.enumerate() {
+                let at = channel * image.width + left;
+                let (first, others) = out.split_at_mut(moment);
+                for (i, out) in first.chunks_exact_mut(side).enumerate() {
+                    let bytes = &image.row(top + i)[at..at + side];
+                    scale.normalise(channel, bytes, out);
+                }
+                for other in others.chunks_exact_mut(moment) {
+                    other.copy_from_slice(first);
+                }
             }
         }
     }
@@ -81,16 +97,10 @@ impl Scale {
         }
     }
 
-    /// Eight at a time, so that the compiler knows how many there are.
     #[inline(always)]
     fn normalise(&self, channel: usize, bytes: &[u8], out: &mut [f32]) {
         let (mean, std) = (self.mean[channel], self.std[channel]);
-        let (bytes, bytes_left) = bytes.as_chunks::<8>();
-        let (out, out_left) = out.as_chunks_mut::<8>();
-        for (out, bytes) in out.iter_mut().zip(bytes) {
-            *out = bytes.map(|byte| (f32::from(byte) - mean) / std);
-        }
-        for (out, byte) in out_left.iter_mut().zip(bytes_left) {
+        for (out, byte) in out.iter_mut().zip(bytes) {
             *out = (f32::from(*byte) - mean) / std;
         }
     }

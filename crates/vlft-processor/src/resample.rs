@@ -11,22 +11,25 @@
 use image::RgbImage;
 use rayon::prelude::*;
 
-use crate::vectorized::vectorized;
+use crate::pixels::Buffer;
+use crate::transpose::{LANES, transpose};
+use crate::vectorized::{Work, vectorized};
 
 /// Red, green and blue as separate runs of one row: `row(y)` is [3][width].
 #[derive(Debug, PartialEq)]
 pub(crate) struct Planes {
     pub(crate) width: usize,
     pub(crate) height: usize,
-    bytes: Vec<u8>,
+    bytes: Buffer<u8>,
 }
 
 impl Planes {
-    fn zeroed(width: usize, height: usize) -> Self {
+    /// Of any values: the caller writes every one of them.
+    fn to_fill(width: usize, height: usize) -> Self {
         Self {
             width,
             height,
-            bytes: vec![0; width * 3 * height],
+            bytes: Buffer::to_fill(width * 3 * height),
         }
     }
 
@@ -51,48 +54,59 @@ pub(crate) fn resample(image: &RgbImage, width: usize, height: usize) -> Planes 
     }
 }
 
-/// Rows that travel together through the horizontal pass, and bytes per step of the inner loop.
-const LANES: usize = 16;
-
 fn horizontal(image: &RgbImage, width: usize) -> Planes {
     let (width_in, height) = (image.width() as usize, image.height() as usize);
     let filter = (width_in != width).then(|| Filter::new(width_in, width));
-    let mut out = Planes::zeroed(width, height);
+    let mut out = Planes::to_fill(width, height);
     // Line k of a tile holds byte k (pixel k / 3, channel k % 3) of 16 rows.
     let buffers = || (vec![0; width_in * 3 * LANES], vec![0; width * 3 * LANES]);
     out.bytes
         .par_chunks_mut(width * 3 * LANES)
         .enumerate()
         .for_each_init(buffers, |(tile, filtered), (index, rows)| {
-            vectorized(
-                #[inline(always)]
-                || {
-                    rows_to_tile(image, index * LANES, tile);
-                    let lines = match &filter {
-                        Some(filter) => {
-                            filter_tile(tile, filter, filtered);
-                            &*filtered
-                        }
-                        None => &*tile,
-                    };
-                    tile_to_rows(lines, width, rows);
-                },
-            );
+            vectorized(Tile {
+                image,
+                top: index * LANES,
+                filter: filter.as_ref(),
+                tile,
+                filtered,
+                rows,
+            });
         });
     out
 }
 
-#[inline(always)]
-fn filter_tile(tile: &[u8], filter: &Filter, out: &mut [u8]) {
-    for (taps, out) in filter.taps.iter().zip(out.chunks_exact_mut(3 * LANES)) {
-        let window = &tile[taps.first * 3 * LANES..];
-        blend::<{ 3 * LANES }>(window, 3 * LANES, taps, filter.bits, out);
+/// Up to 16 rows of the horizontal pass.
+struct Tile<'a> {
+    image: &'a RgbImage,
+    top: usize,
+    filter: Option<&'a Filter>,
+    tile: &'a mut [u8],
+    filtered: &'a mut [u8],
+    rows: &'a mut [u8],
+}
+
+impl Work for Tile<'_> {
+    #[inline(always)]
+    fn run(self) {
+        rows_to_tile(self.image, self.top, self.tile);
+        let lines = match self.filter {
+            Some(filter) => {
+                let lines = self.filtered.chunks_exact_mut(3 * LANES);
+                for (taps, out) in filter.taps.iter().zip(lines) {
+                    blend(&self.tile[taps.first * 3 * LANES..], taps, filter.bits, out);
+                }
+                &*self.filtered
+            }
+            None => &*self.tile,
+        };
+        tile_to_rows(lines, self.rows);
     }
 }
 
 fn vertical(image: &Planes, height: usize) -> Planes {
     let filter = Filter::new(image.height, height);
-    let mut out = Planes::zeroed(image.width, height);
+    let mut out = Planes::to_fill(image.width, height);
     let stride = image.width * 3;
     out.bytes
         .par_chunks_exact_mut(stride)
@@ -100,32 +114,95 @@ fn vertical(image: &Planes, height: usize) -> Planes {
         .zip(&filter.taps)
         .for_each(|(row, taps)| {
             let window = &image.bytes[taps.first * stride..];
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (i, chunk) in row.chunks_exact_mut(3 * LANES).enumerate() {
-                        let lines = &window[i * 3 * LANES..];
-                        blend::<{ 3 * LANES }>(lines, stride, taps, filter.bits, chunk);
-                    }
-                },
-            );
+            vectorized(Row {
+                window,
+                taps,
+                bits: filter.bits,
+                row,
+            });
         });
     out
 }
 
-/// out = sum of weight j times line j, where line j is the N bytes at `j * stride`. Nothing can wrap
-/// (see [`precision`]), but saying `wrapping` keeps overflow checks, which the development profile
-/// has, from tripling the time.
+/// A row of the vertical pass.
+struct Row<'a> {
+    window: &'a [u8],
+    taps: &'a Taps,
+    bits: u32,
+    row: &'a mut [u8],
+}
+
+impl Work for Row<'_> {
+    #[inline(always)]
+    fn run(self) {
+        blend(self.window, self.taps, self.bits, self.row);
+    }
+}
+
+/// out = sum of weight j times line j, rounded and clamped; line j is the j-th `out.len()` bytes of
+/// `lines`. For the usual numbers of taps the sums stay in registers.
 #[inline(always)]
-fn blend<const N: usize>(lines: &[u8], stride: usize, taps: &Taps, bits: u32, out: &mut [u8]) {
-    let mut sum = [1i32 << (bits - 1); N];
-    for (line, &weight) in lines.chunks(stride).zip(&taps.weights) {
-        for (sum, &byte) in sum.iter_mut().zip(&line[..N]) {
-            *sum = sum.wrapping_add(i32::from(weight).wrapping_mul(i32::from(byte)));
+fn blend(lines: &[u8], taps: &Taps, bits: u32, out: &mut [u8]) {
+    match taps.weights.len() {
+        0..=4 => blend_few::<4>(lines, taps, bits, out),
+        5 | 6 => blend_few::<6>(lines, taps, bits, out),
+        7 | 8 => blend_few::<8>(lines, taps, bits, out),
+        9 | 10 => blend_few::<10>(lines, taps, bits, out),
+        11 | 12 => blend_few::<12>(lines, taps, bits, out),
+        _ => blend_many(lines, taps, bits, out),
+    }
+}
+
+/// Up to K taps; what is missing is line 0 with weight 0. Nothing can wrap (see [`precision`]), but
+/// saying `wrapping` keeps overflow checks, which the development profile has, out of the loop.
+#[inline(always)]
+fn blend_few<const K: usize>(lines: &[u8], taps: &Taps, bits: u32, out: &mut [u8]) {
+    let n = out.len();
+    let mut inputs = [&lines[..n]; K];
+    let mut weights = [0i16; K];
+    for (j, (input, weight)) in inputs.iter_mut().zip(&mut weights).enumerate() {
+        if let Some(&tap) = taps.weights.get(j) {
+            *input = &lines[j * n..][..n];
+            *weight = tap;
         }
     }
-    for (out, sum) in out.iter_mut().zip(sum) {
-        *out = (sum >> bits).clamp(0, 255) as u8;
+    // Steps of a length that is known while compiling: no bounds to check, whole vectors.
+    for (step, out) in out.as_chunks_mut::<STEP>().0.iter_mut().enumerate() {
+        let mut at = [&[0; STEP]; K];
+        for (at, input) in at.iter_mut().zip(inputs) {
+            *at = input[step * STEP..]
+                .first_chunk()
+                .expect("as long as `out`");
+        }
+        let mut bytes = [0; STEP];
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            let mut sum = 1i32 << (bits - 1);
+            for (at, weight) in at.iter().zip(weights) {
+                sum = sum.wrapping_add(i32::from(weight).wrapping_mul(i32::from(at[i])));
+            }
+            *byte = (sum >> bits).clamp(0, 255) as u8;
+        }
+        *out = bytes;
+    }
+}
+
+/// Bytes at a time in the inner loop: what a pixel of a tile has, and a divisor of every row.
+const STEP: usize = 3 * LANES;
+
+/// Any number of taps, for images that shrink a lot.
+#[inline(always)]
+fn blend_many(lines: &[u8], taps: &Taps, bits: u32, out: &mut [u8]) {
+    let n = out.len();
+    for (i, out) in out.chunks_exact_mut(LANES).enumerate() {
+        let mut sum = [1i32 << (bits - 1); LANES];
+        for (line, &weight) in lines[i * LANES..].chunks(n).zip(&taps.weights) {
+            for (sum, &byte) in sum.iter_mut().zip(&line[..LANES]) {
+                *sum = sum.wrapping_add(i32::from(weight).wrapping_mul(i32::from(byte)));
+            }
+        }
+        for (out, sum) in out.iter_mut().zip(sum) {
+            *out = (sum >> bits).clamp(0, 255) as u8;
+        }
     }
 }
 
@@ -208,13 +285,9 @@ fn rows_to_tile(image: &RgbImage, top: usize, tile: &mut [u8]) {
     let mut blocks = tile.chunks_exact_mut(LANES * LANES);
     let mut at = 0;
     for block in &mut blocks {
-        let square = std::array::from_fn(|r| {
-            let bytes: &[u8; LANES] = rows[r][at..at + LANES].try_into().expect("16 bytes");
-            *bytes
-        });
-        for (line, column) in block.chunks_exact_mut(LANES).zip(transpose(square)) {
-            line.copy_from_slice(&column);
-        }
+        let (lines, _) = block.as_chunks_mut::<LANES>();
+        let get = |r: usize| *rows[r][at..].first_chunk().expect("a block fits");
+        transpose(get, |k, line| lines[k] = line);
         at += LANES;
     }
     for line in blocks.into_remainder().chunks_exact_mut(LANES) {
@@ -227,50 +300,24 @@ fn rows_to_tile(image: &RgbImage, top: usize, tile: &mut [u8]) {
 
 /// The way back, into planes: rows[r][channel][x] = lines[x][channel][r].
 #[inline(always)]
-fn tile_to_rows(lines: &[u8], width: usize, rows: &mut [u8]) {
-    let stride = width * 3;
+fn tile_to_rows(lines: &[u8], rows: &mut [u8]) {
+    let (stride, width) = (lines.len() / LANES, lines.len() / LANES / 3);
     let n_rows = rows.len() / stride;
     for x in (0..width).step_by(LANES) {
         for channel in 0..3 {
-            let square = std::array::from_fn(|i| {
+            let get = |i: usize| {
                 let at = ((x + i) * 3 + channel) * LANES;
-                let bytes: &[u8; LANES] = lines[at..at + LANES].try_into().expect("16 bytes");
-                *bytes
+                *lines[at..]
+                    .first_chunk()
+                    .expect("a line for every byte of a row")
+            };
+            transpose(get, |r, bytes| {
+                if r < n_rows {
+                    rows[r * stride + channel * width + x..][..LANES].copy_from_slice(&bytes);
+                }
             });
-            for (r, bytes) in transpose(square).iter().enumerate().take(n_rows) {
-                rows[r * stride + channel * width + x..][..LANES].copy_from_slice(bytes);
-            }
         }
     }
-}
-
-type Square = [[u8; LANES]; LANES];
-
-/// Four rounds of "interleave line i with line i + 8" transpose 16 x 16 bytes (each round rotates
-/// the eight bits of the address by one). An interleave is a single vector instruction.
-#[inline(always)]
-fn transpose(mut square: Square) -> Square {
-    for _ in 0..4 {
-        let mut next = [[0; LANES]; LANES];
-        for i in 0..LANES / 2 {
-            let (low, high) = interleave(square[i], square[i + LANES / 2]);
-            next[2 * i] = low;
-            next[2 * i + 1] = high;
-        }
-        square = next;
-    }
-    square
-}
-
-#[inline(always)]
-fn interleave(a: [u8; LANES], b: [u8; LANES]) -> ([u8; LANES], [u8; LANES]) {
-    let pick = |from: usize| {
-        std::array::from_fn(|i| {
-            let at = from + i / 2;
-            if i % 2 == 0 { a[at] } else { b[at] }
-        })
-    };
-    (pick(0), pick(LANES / 2))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What the model is fed for one record, and for a right-padded batch of records. Plain vectors:
 //! whoever owns a tensor library turns them into tensors.
 
+use crate::pixels::Pixels;
+
 /// The label of a position that is not trained on.
 pub const IGNORED: i32 = -100;
 
@@ -24,7 +26,7 @@ pub struct Sample {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PatchedImage {
     /// [grid_h * grid_w, C * T * P * P], four consecutive rows form one language model token.
-    pub pixel_values: Vec<f32>,
+    pub pixel_values: Pixels,
     /// (1, rows, columns) in patches, before the spatial merge.
     pub grid_thw: [usize; 3],
 }

@@ -1,20 +1,37 @@
 //! The inner loops of image preprocessing, compiled for the vector instructions that this machine has.
-//! They are plain loops over bytes and floats; which instructions they become changes no result.
+//! They are plain loops over bytes and floats: which instructions they become changes no result.
 
-/// Runs `work` as compiled for AVX2 or AVX-512 where the machine has them. What `work` calls takes part
-/// only if it is `#[inline(always)]`, and so is the closure itself.
-#[inline(always)]
-pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+/// Work that is worth compiling several times. `run` is `#[inline(always)]`, and so is all that it
+/// calls: a function that stands alone is compiled for the least of all machines. (A closure instead of
+/// a struct would stand alone.)
+pub(crate) trait Work {
+    fn run(self);
+}
+
+/// Does it with AVX-512 or AVX2 where they are; elsewhere with what every machine of its kind has.
+pub(crate) fn vectorized(work: impl Work) {
     #[cfg(target_arch = "x86_64")]
     {
         use pulp::x86::{V3, V4};
         if let Some(simd) = V4::try_new() {
-            return simd.vectorize(work);
+            return simd.vectorize(Compiled(work));
         }
         if let Some(simd) = V3::try_new() {
-            return simd.vectorize(work);
+            return simd.vectorize(Compiled(work));
         }
     }
-    // Elsewhere the vector instructions that every machine has are what is compiled for.
-    work()
+    work.run();
+}
+
+#[cfg(target_arch = "x86_64")]
+struct Compiled<W>(W);
+
+#[cfg(target_arch = "x86_64")]
+impl<W: Work> pulp::NullaryFnOnce for Compiled<W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        self.0.run();
+    }
 }

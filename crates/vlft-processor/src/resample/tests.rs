@@ -66,13 +66,6 @@ fn picture(width: u32, height: u32, mut seed: u32) -> RgbImage {
 }
 
 #[test]
-fn transposing_16_by_16() {
-    let square: Square = std::array::from_fn(|r| std::array::from_fn(|c| (r * LANES + c) as u8));
-    let expected: Square = std::array::from_fn(|r| std::array::from_fn(|c| (c * LANES + r) as u8));
-    assert_eq!(transpose(square), expected);
-}
-
-#[test]
 fn weights_of_every_position_sum_to_one_and_fit_their_type() {
     for (n_in, n_out) in [(97, 96), (9000, 32), (3, 320), (2200, 1312), (1, 32)] {
         let filter = Filter::new(n_in, n_out);
