@@ -357,7 +357,7 @@ fn same_in_one_forward(model: &Qwen3Vl, adapters: &Adapters, prompt: &Sample, ro
         input_ids: row.iter().map(|id| *id as i32).collect(),
         position_ids: sample.position_ids.concat(),
         pixel_values: (sample.images.iter())
-            .flat_map(|image| image.pixel_values.clone())
+            .flat_map(|image| image.pixel_values.to_vec())
             .collect(),
         grid_thw: sample.images.iter().map(|image| image.grid_thw).collect(),
         ..Inputs::default()
