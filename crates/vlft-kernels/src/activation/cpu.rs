@@ -86,7 +86,7 @@ vectorised! {
 }
 
 /// `2 sqrt(2/pi)`: `0.5 (1 + tanh(u)) = sigmoid(2 u)`, which saves the tanh.
-const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_1;
+const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_2;
 const CUBIC: f32 = 0.044_715;
 
 vectorised! {

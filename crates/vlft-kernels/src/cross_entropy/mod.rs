@@ -100,7 +100,7 @@ mod tests {
             let device = Device::flex();
             let logits =
                 Tensor::<2>::random([rows, width], Distribution::Normal(0.0, 4.0), &device);
-            let targets: Vec<i32> = (0..rows as i32).map(|i| (i * 17) % width as i32).collect();
+            let targets: Vec<i32> = (0..rows).map(|i| (i * 17) % width).collect();
             let (fast, fast_gradient) = cpu::loss_of_logits(logits.clone(), &targets, true);
             let (slow, slow_gradient) = reference::loss_of_logits(logits, &targets, true);
             let tolerance = Tolerance::absolute(2e-6);
