@@ -235,7 +235,7 @@ pub enum BestMetric {
 pub struct OutputConfig {
     /// 0: only at the end and when interrupted.
     pub checkpoint_every_steps: u64,
-    /// How many checkpoints stay.
+    /// How many of the newest checkpoints stay, besides the best one.
     pub keep: usize,
 }
 
@@ -704,7 +704,12 @@ impl OutputConfig {
                 0..=ANY,
                 "0: only at the end and when interrupted",
             ),
-            keep: s.size("keep", d.keep, 1..=ANY, "checkpoints that stay"),
+            keep: s.size(
+                "keep",
+                d.keep,
+                1..=ANY,
+                "newest checkpoints that stay; the best one does besides",
+            ),
         }
     }
 }

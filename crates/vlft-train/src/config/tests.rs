@@ -477,3 +477,28 @@ fn damaged_files_are_answered() {
     assert_eq!(error.places()[0].line, Some(2));
     assert!(Config::load(dir.path(), &[]).is_err());
 }
+
+#[test]
+fn an_evaluation_that_cannot_decide_is_refused() {
+    let found = problems(
+        SMALLEST,
+        &[
+            "eval.best_metric=field_accuracy",
+            "eval.patience=2",
+            "eval.every_steps=0",
+        ],
+    );
+    assert_eq!(
+        found,
+        "--set eval.best_metric=field_accuracy: `eval.best_metric` needs answers, and none are made | set `eval.generate_records` to \
+         how many records are answered\n\
+         --set eval.patience=2: `eval.patience` needs evaluations while training | expected `eval.every_steps` above \
+         0, found 0"
+    );
+    let enough = [
+        "eval.best_metric=field_accuracy",
+        "eval.samples=1",
+        "eval.patience=2",
+    ];
+    assert!(load(SMALLEST, &enough).is_ok());
+}
