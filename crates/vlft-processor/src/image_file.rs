@@ -23,13 +23,23 @@ pub(crate) fn size(path: &Path) -> Result<(u32, u32)> {
 
 /// The pixels, upright and opaque.
 pub(crate) fn load(path: &Path) -> Result<RgbImage> {
+    decode(&read(path)?, path)
+}
+
+/// The bytes of the file.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let (length, mut file) = open(path)?;
     let mut bytes = Vec::with_capacity(length as usize);
     file.read_to_end(&mut bytes)
         .map_err(|e| unreadable(path, e))?;
-    let (decoder, orientation) = decoder(Cursor::new(&bytes), path)?;
-    if image::guess_format(&bytes).is_ok_and(|format| format == ImageFormat::Jpeg)
-        && !jpeg_has_an_end(&bytes)
+    Ok(bytes)
+}
+
+/// The pixels that the bytes of the file at `path` stand for.
+pub(crate) fn decode(bytes: &[u8], path: &Path) -> Result<RgbImage> {
+    let (decoder, orientation) = decoder(Cursor::new(bytes), path)?;
+    if image::guess_format(bytes).is_ok_and(|format| format == ImageFormat::Jpeg)
+        && !jpeg_has_an_end(bytes)
     {
         return Err(undecodable(
             path,

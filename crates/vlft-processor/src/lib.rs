@@ -6,6 +6,7 @@
 mod chat_template;
 pub mod collate;
 pub mod contract;
+pub mod image_cache;
 mod image_file;
 mod labels;
 mod model_files;

@@ -13,6 +13,7 @@ use vlft_dataset::token_counter::{ImageSize, TokenCount, TokenCounter};
 
 use crate::chat_template::ChatTemplate;
 use crate::contract::{Contract, RESAMPLE};
+use crate::image_cache::{CacheReport, ImageCache};
 use crate::image_file;
 use crate::labels::{self, Conversation};
 use crate::patchify::patchify;
@@ -32,6 +33,7 @@ pub struct Processor {
     template: ChatTemplate,
     tokenizer: Tokenizer,
     stop_tokens: Vec<u32>,
+    cache: Option<ImageCache>,
 }
 
 /// What the model is fed to give the last answer of a record itself, and the answer it should give.
@@ -64,7 +66,31 @@ impl Processor {
             template: ChatTemplate::from_dir(model_dir)?,
             tokenizer,
             stop_tokens: stop_tokens(model_dir, im_end)?,
+            cache: None,
         })
+    }
+
+    /// Keeps decoded and resized images in `dir`, and takes from there what is kept already. Samples
+    /// are the same to the last bit.
+    pub fn with_cache(mut self, dir: &Path) -> Result<Self> {
+        let settings = &self.preprocessor;
+        let (min, max) = (settings.min_pixels, settings.max_pixels);
+        let contract = format!("{RESAMPLE}\n{} {min} {max}", settings.factor());
+        self.cache = Some(ImageCache::open(dir, &contract)?);
+        Ok(self)
+    }
+
+    /// What the cache was good for so far; None without one.
+    pub fn cache_report(&self) -> Option<CacheReport> {
+        self.cache.as_ref().map(ImageCache::report)
+    }
+
+    /// What went wrong with the cache since the last call. It costs time and nothing else.
+    pub fn cache_warnings(&self) -> Vec<Diagnostic> {
+        self.cache
+            .as_ref()
+            .map(ImageCache::warnings)
+            .unwrap_or_default()
     }
 
     /// What the model is fed for one record. `base` is the directory of the JSONL file.
@@ -73,7 +99,7 @@ impl Processor {
     /// template refuses or whose answers it changes. They name the record or the file, not the line.
     pub fn sample(&self, record: &Record, base: &Path) -> Result<Sample> {
         let outline = self.outline(record)?;
-        let images = self.images(record, base)?;
+        let images = self.images(record, base, Self::image)?;
         Ok(self.expand(record, &outline, images))
     }
 
@@ -94,15 +120,69 @@ impl Processor {
             .encode(&labels::render_prompt(&self.template, &asked)?)?
             .ids;
         let trained = vec![false; ids.len()];
-        let images = self.images(&asked, base)?;
+        let images = self.images(&asked, base, Self::image)?;
         let sample = self.expand(&asked, &Outline { ids, trained }, images);
         Ok(Prompt { sample, target })
     }
 
+    /// What [`Processor::sample`] makes, but without pixels, and with every error that it has: images
+    /// are decoded, unless the cache knows that they can be. Fills the cache.
+    pub fn check(&self, record: &Record, base: &Path) -> Result<Sample> {
+        let outline = self.outline(record)?;
+        let images = self.images(record, base, Self::check_image)?;
+        Ok(self.expand(record, &outline, images))
+    }
+
+    fn check_image(&self, path: &Path) -> Result<PatchedImage> {
+        let (width, height) = match &self.cache {
+            None => {
+                let image = image_file::load(path)?;
+                let size = self.resized(image.dimensions()).map_err(|e| e.at(path))?;
+                (size.0 as usize, size.1 as usize)
+            }
+            Some(cache) => {
+                let bytes = image_file::read(path)?;
+                let entry = cache.entry(&bytes);
+                match cache.size(&entry) {
+                    Some(size) => size,
+                    None => {
+                        let planes = self.make_planes(&bytes, path)?;
+                        cache.put(&entry, &planes);
+                        (planes.width, planes.height)
+                    }
+                }
+            }
+        };
+        let side = self.preprocessor.patch_size;
+        Ok(PatchedImage {
+            pixel_values: Vec::new(),
+            grid_thw: [1, height / side, width / side],
+        })
+    }
+
+    fn planes(&self, path: &Path) -> Result<Planes> {
+        let Some(cache) = &self.cache else {
+            let image = image_file::load(path)?;
+            return self.resampled(&image).map_err(|e| e.at(path));
+        };
+        let bytes = image_file::read(path)?;
+        let entry = cache.entry(&bytes);
+        if let Some(planes) = cache.get(&entry) {
+            return Ok(planes);
+        }
+        let planes = self.make_planes(&bytes, path)?;
+        cache.put(&entry, &planes);
+        Ok(planes)
+    }
+
+    fn make_planes(&self, bytes: &[u8], path: &Path) -> Result<Planes> {
+        let image = image_file::decode(bytes, path)?;
+        self.resampled(&image).map_err(|e| e.at(path))
+    }
+
     /// One image file as patches.
     pub fn image(&self, path: &Path) -> Result<PatchedImage> {
-        let image = image_file::load(path)?;
-        self.patches(&image).map_err(|e| e.at(path))
+        Ok(patchify(&self.planes(path)?, &self.preprocessor))
     }
 
     /// A decoded image as patches.
@@ -117,8 +197,7 @@ impl Processor {
 
     /// One image file after the resize, before it is cut into patches.
     pub(crate) fn picture(&self, path: &Path) -> Result<Picture> {
-        let image = image_file::load(path)?;
-        let planes = self.resampled(&image).map_err(|e| e.at(path))?;
+        let planes = self.planes(path)?;
         let (width, height) = (planes.width as u32, planes.height as u32);
         let image = RgbImage::from_fn(width, height, |x, y| {
             let row = planes.row(y as usize);
@@ -182,9 +261,14 @@ impl Processor {
         self.tokenizer.encode(text)
     }
 
-    fn images(&self, record: &Record, base: &Path) -> Result<Vec<PatchedImage>> {
+    fn images(
+        &self,
+        record: &Record,
+        base: &Path,
+        make: impl Fn(&Self, &Path) -> Result<PatchedImage> + Sync,
+    ) -> Result<Vec<PatchedImage>> {
         let paths: Vec<PathBuf> = record.images().map(|path| image_path(base, path)).collect();
-        paths.par_iter().map(|path| self.image(path)).collect()
+        paths.par_iter().map(|path| make(self, path)).collect()
     }
 
     fn outline(&self, record: &Record) -> Result<Outline> {

@@ -33,6 +33,24 @@ impl Planes {
         }
     }
 
+    /// `bytes`: row(0), row(1) and so on, `width * 3 * height` in all.
+    pub(crate) fn from_bytes(width: usize, height: usize, bytes: Vec<u8>) -> Self {
+        assert_eq!(
+            bytes.len(),
+            width * 3 * height,
+            "as many bytes as pixels need"
+        );
+        Self {
+            width,
+            height,
+            bytes,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// [3][width]
     pub(crate) fn row(&self, y: usize) -> &[u8] {
         let stride = self.width * 3;

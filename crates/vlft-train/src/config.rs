@@ -111,6 +111,8 @@ pub struct DataConfig {
     pub workers: usize,
     /// Micro-batches that may wait beside the one in work.
     pub prefetch: usize,
+    /// Where decoded and resized images are kept. None: nowhere.
+    pub cache: Option<PathBuf>,
 }
 
 impl DataConfig {
@@ -130,6 +132,7 @@ impl DataConfig {
             group_by_length: false,
             workers: 2,
             prefetch: 4,
+            cache: None,
         }
     }
 
@@ -518,6 +521,10 @@ impl DataConfig {
                 d.prefetch,
                 0..=1_000_000,
                 "micro-batches loaded ahead; a page of 1280 tokens is 30 MiB",
+            ),
+            cache: s.optional_path(
+                "cache",
+                "folder for decoded images, 4 MiB per page of 1280 tokens",
             ),
         }
     }

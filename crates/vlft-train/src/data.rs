@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use vlft_base::{Diagnostic, Result, format};
 use vlft_model::Config as ModelConfig;
-use vlft_processor::processor::Processor;
+use vlft_processor::image_cache::CacheReport;
+use vlft_processor::processor::{Options as Limits, Processor};
 
 use crate::config::{Config, OnError};
 use crate::loading::Workers;
@@ -20,8 +21,23 @@ pub(crate) struct Data {
     pub(crate) workers: Workers,
     /// Too long, and left out because the config says so.
     pub(crate) dropped: Vec<Dropped>,
+    /// What the cache of images was good for, if there is one.
+    pub(crate) cache: Option<CacheReport>,
     /// What is allowed and may surprise.
     pub(crate) warnings: Vec<Diagnostic>,
+}
+
+/// The processor of the model, with the limits and the cache that the config asks for.
+pub(crate) fn processor(config: &Config) -> Result<Arc<Processor>> {
+    let limits = Limits {
+        min_pixels: config.data.min_pixels,
+        max_pixels: config.data.max_pixels,
+    };
+    let processor = Processor::from_dir(&config.model.path, &limits)?;
+    Ok(Arc::new(match &config.data.cache {
+        None => processor,
+        Some(dir) => processor.with_cache(dir)?,
+    }))
 }
 
 /// Makes every record of both files into a sample once, and says all that is wrong. Once a run has
@@ -63,6 +79,7 @@ pub(crate) fn open(
     };
     let mut warnings = weights(config, &mut train)?;
     warnings.extend(without_validation(config));
+    warnings.extend(processor.cache_warnings());
     if data.packing {
         train.pack();
     }
@@ -72,6 +89,7 @@ pub(crate) fn open(
         val,
         workers: Workers::new(data.workers, data.prefetch)?,
         dropped,
+        cache: processor.cache_report(),
         warnings,
     })
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use vlft_base::format;
+use vlft_processor::image_cache::CacheReport;
 
 use crate::config::{Base, DataConfig, TrainConfig};
 use crate::order::Order;
@@ -20,6 +21,8 @@ pub struct Header {
     pub parameters: u64,
     pub samples: u64,
     pub arrangement: Arrangement,
+    /// While every record was checked.
+    pub cache: Option<CacheReport>,
     pub eval_samples: u64,
     pub steps: u64,
     /// 1 for a new run, more for a resumed one.
@@ -106,6 +109,9 @@ impl fmt::Display for Header {
             self.accumulate,
             format::grouped(self.eval_samples),
         )?;
+        if let Some(cache) = &self.cache {
+            writeln!(f, "cache    {cache}")?;
+        }
         write!(
             f,
             "run      seed {}, resolved config in `{}/config.toml`",

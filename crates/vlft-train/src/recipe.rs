@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use vlft_base::{Diagnostic, Result};
 use vlft_model::{Adapters, Checkpoint, Config as ModelConfig, Layout, Qwen3Vl};
-use vlft_processor::processor::{Options as Limits, Processor};
+use vlft_processor::image_cache::CacheReport;
 
 use crate::answers::Asked;
 use crate::checkpoint::{Examined, Progress, State, examine};
@@ -83,11 +83,7 @@ pub fn train(
     })?;
 
     // Data: every record is made into a sample once, before anything is computed or written.
-    let limits = Limits {
-        min_pixels: config.data.min_pixels,
-        max_pixels: config.data.max_pixels,
-    };
-    let processor = Arc::new(Processor::from_dir(&config.model.path, &limits)?);
+    let processor = data::processor(config)?;
     let has_begun = !options.force && RunDir::has_checkpoint(run_dir)?;
     let data = data::open(config, &processor, &model_config, has_begun)?;
 
@@ -126,6 +122,7 @@ pub fn train(
         samples: data.train,
         order,
         arrangement,
+        cache: data.cache,
         val: data.val,
         asked,
         workers: data.workers,
@@ -152,6 +149,7 @@ struct Trainer<'a> {
     samples: Arc<Samples>,
     order: Order,
     arrangement: Arrangement,
+    cache: Option<CacheReport>,
     val: Option<Arc<Samples>>,
     /// Which records of `val` the model answers at each evaluation.
     asked: Asked,
@@ -239,6 +237,9 @@ impl Trainer<'_> {
             let line = self.step(progress, planned, &mut stream, observe)?;
             let mut shown = pace.step(&line);
             self.log(journal, Line::Step(line), observe)?;
+            for warning in self.samples.cache_warnings() {
+                observe(Event::Warning(warning));
+            }
 
             let mut is_last = progress.step == self.total_steps;
             if is_due(progress.step, config.eval.every_steps) || is_last {

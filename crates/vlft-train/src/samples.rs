@@ -76,7 +76,7 @@ impl Samples {
         let checked: Vec<Result<usize>> = (0..samples.len())
             .into_par_iter()
             .map(|index| {
-                let sample = match samples.sample(index) {
+                let sample = match samples.made(index, Processor::check) {
                     // Nobody knows how long it is; whoever resumes compares the numbers of samples.
                     Err(_) if limit.broken == OnError::Skip => return Ok(0),
                     made => made?,
@@ -145,6 +145,11 @@ impl Samples {
     /// One record up to its last answer, which the model is to give itself.
     pub fn prompt(&self, index: usize) -> Result<Prompt> {
         self.made(index, Processor::prompt)
+    }
+
+    /// What went wrong with the cache of images since the last call, if there is one.
+    pub fn cache_warnings(&self) -> Vec<Diagnostic> {
+        self.processor.cache_warnings()
     }
 
     fn made<T>(

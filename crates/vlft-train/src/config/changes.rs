@@ -33,7 +33,7 @@ impl fmt::Display for Change {
 /// steps mean (the modules, the weights below them, which sample belongs to which step), so a run
 /// with another value is another run. Paths may change when the content is the same: that is
 /// checked on its own.
-const CHANGEABLE: [&str; 22] = [
+const CHANGEABLE: [&str; 23] = [
     "model.path",
     "model.nf4_cache",
     "data.train",
@@ -41,6 +41,7 @@ const CHANGEABLE: [&str; 22] = [
     "data.on_error",
     "data.workers",
     "data.prefetch",
+    "data.cache",
     "train.epochs",
     "train.max_steps",
     "train.learning_rate",

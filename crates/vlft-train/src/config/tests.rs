@@ -133,6 +133,7 @@ pack_tokens = 8192
 group_by_length = false
 workers = 0
 prefetch = 0
+cache = "cache/pages"
 [train]
 epochs = 3
 max_steps = 7
@@ -200,6 +201,7 @@ keep = 1
             group_by_length: false,
             workers: 0,
             prefetch: 0,
+            cache: Some("cache/pages".into()),
         },
         train: TrainConfig {
             epochs: 3,

@@ -114,6 +114,7 @@ impl Trainer<'_> {
             parameters: frozen + trained,
             samples: self.samples.len() as u64,
             arrangement: self.arrangement,
+            cache: self.cache.clone(),
             eval_samples: self.val.as_ref().map_or(0, |val| val.len() as u64),
             steps: self.total_steps,
             first_step: step + 1,

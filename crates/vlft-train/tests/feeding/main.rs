@@ -1,5 +1,6 @@
 //! What a run is fed with: weights of records, and how samples are put together.
 
+mod cache;
 mod loading;
 mod packing;
 mod support;

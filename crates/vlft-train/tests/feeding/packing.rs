@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use serde_json::{Value, json};
 use vlft_model::lora::Pair;
 use vlft_model::{
     AdapterGradients, Adapters, Checkpoint, Config as ModelConfig, Layout, LoraSpec, Qwen3Vl,
@@ -253,4 +255,57 @@ fn micro_batches_of_similar_lengths_pad_less_and_the_log_says_how_much() {
     assert!(padding < more, "{padding} {more}");
     assert!(plain_header.contains(" % padding), "), "{plain_header}");
     assert_ne!(header, plain_header);
+}
+
+fn short_record(number: usize, dir: &Path) -> Value {
+    let mut content = vec![json!({"type": "text", "text": format!("{number}?")})];
+    // Every fourth shows a small picture.
+    if number.is_multiple_of(4) {
+        assert!(dir.join("images/000_000.png").exists());
+        content.insert(0, json!({"type": "image", "image": "images/000_000.png"}));
+    }
+    json!({"id": format!("short-{number}"), "messages": [
+        {"role": "user", "content": content},
+        {"role": "assistant", "content": [{"type": "text", "text": number.to_string()}]},
+    ]})
+}
+
+/// `cargo test --workspace --test feeding -- --ignored --nocapture faster`
+#[test]
+#[ignore = "a measurement: it needs a machine with nothing else to do"]
+#[expect(clippy::print_stdout, reason = "the measured numbers")]
+fn sixty_four_short_samples_train_three_times_faster_packed() {
+    let scratch = tempfile::tempdir().unwrap();
+    write(scratch.path(), &records());
+    for images in [false, true] {
+        let all = (1..).map(|number| short_record(number, scratch.path()));
+        let wanted = all.filter(|r| images || !r.to_string().contains("\"image\""));
+        let records: Vec<Value> = wanted.take(64).collect();
+        let mut config = config(&write(scratch.path(), &records));
+        config.train.epochs = 12;
+        config.train.accumulate = 64;
+        let unpacked = train(&config, &scratch.path().join(format!("u{images}"))).unwrap();
+        config.data.packing = true;
+        config.data.pack_tokens = Some(65_536);
+        config.train.accumulate = 1;
+        let packed = train(&config, &scratch.path().join(format!("p{images}"))).unwrap();
+        assert_eq!((unpacked.steps.len(), packed.steps.len()), (12, 12));
+        for (packed, unpacked) in packed.steps.iter().zip(&unpacked.steps) {
+            assert!((packed.loss - unpacked.loss).abs() < 1e-4);
+            assert_eq!(packed.tokens, unpacked.tokens);
+        }
+        assert!((packed.steps[0].loss - unpacked.steps[0].loss).abs() < 1e-5);
+        // The fastest step of each: the machine's other work is not ours.
+        let fastest = |steps: &[vlft_train::log::StepLine]| {
+            let seconds = steps.iter().map(|step| step.seconds);
+            seconds.fold(f64::INFINITY, f64::min)
+        };
+        let (slow, fast) = (fastest(&unpacked.steps), fastest(&packed.steps));
+        let tokens = packed.steps[0].tokens;
+        println!(
+            "64 samples, {tokens} tokens, images {images}: unpacked {slow:.3} s, packed {fast:.3} s, {:.1} times faster",
+            slow / fast
+        );
+        assert!(slow / fast >= 3.0);
+    }
 }
