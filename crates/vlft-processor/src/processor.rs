@@ -155,7 +155,7 @@ impl Processor {
         };
         let side = self.preprocessor.patch_size;
         Ok(PatchedImage {
-            pixel_values: Vec::new(),
+            pixel_values: Vec::new().into(),
             grid_thw: [1, height / side, width / side],
         })
     }

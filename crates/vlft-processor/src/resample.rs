@@ -43,7 +43,7 @@ impl Planes {
         Self {
             width,
             height,
-            bytes,
+            bytes: bytes.into(),
         }
     }
 

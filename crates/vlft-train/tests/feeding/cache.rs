@@ -34,7 +34,10 @@ fn pixels(
     let all = (0..samples.len()).map(|index| {
         let sample = samples.sample(index).unwrap();
         assert_eq!(sample.len(), samples.lengths()[index], "as it was checked");
-        let values = sample.images.iter().flat_map(|image| &image.pixel_values);
+        let values = sample
+            .images
+            .iter()
+            .flat_map(|image| image.pixel_values.iter());
         values.map(|value| value.to_bits()).collect()
     });
     (all.collect(), report)
