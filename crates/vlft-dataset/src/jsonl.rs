@@ -212,10 +212,10 @@ impl<R: BufRead> Lines<R> {
             self.check_kind(bytes)?;
             self.is_text = true;
         }
-        if self.number == 1 {
-            if let Some(rest) = bytes.strip_prefix(b"\xEF\xBB\xBF") {
-                (bytes, had_byte_order_mark) = (rest, true);
-            }
+        if self.number == 1
+            && let Some(rest) = bytes.strip_prefix(b"\xEF\xBB\xBF")
+        {
+            (bytes, had_byte_order_mark) = (rest, true);
         }
         Ok(Some(match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Line {
