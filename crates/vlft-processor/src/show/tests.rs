@@ -142,9 +142,14 @@ fn the_mask_is_that_of_the_sample() {
                     text += &piece.text;
                 }
                 Piece::Image(piece) => {
-                    for at in piece.at..piece.at + piece.tokens {
-                        assert_eq!(sample.mm_token_type_ids[at], 1);
-                        ids[at] = Some(sample.input_ids[at]);
+                    let row = piece.at..piece.at + piece.tokens;
+                    assert!(
+                        sample.mm_token_type_ids[row.clone()]
+                            .iter()
+                            .all(|kind| *kind == 1)
+                    );
+                    for (id, expected) in ids[row.clone()].iter_mut().zip(&sample.input_ids[row]) {
+                        *id = Some(*expected);
                     }
                     text += IMAGE_PAD;
                 }
