@@ -31,7 +31,9 @@ fn twenty_kills_leave_no_trace() {
         let duration = begin.elapsed().unwrap();
         fs::rename(root.join("run"), root.join("whole")).unwrap();
 
-        kill_often(root, duration);
+        let seed = seed();
+        println!("VLFT_SEED={seed}");
+        println!("{}", kill_often(root, duration, seed));
         compare(root);
         let again = train(root, &[]);
         assert_eq!(
@@ -43,16 +45,17 @@ fn twenty_kills_leave_no_trace() {
     }
 }
 
-/// Starts the run, kills it, and again, until it was killed often enough; then lets it end.
-fn kill_often(root: &Path, duration: Duration) {
-    // A different seed each time; whoever needs the same kills again sets it.
-    let seed = std::env::var("VLFT_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
+/// A different one each time; whoever needs the same kills again sets `VLFT_SEED`.
+fn seed() -> u64 {
+    let set = std::env::var("VLFT_SEED").ok();
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
-    let seed: u64 = seed.unwrap_or(now.as_nanos() as u64);
-    println!("VLFT_SEED={seed}");
+    set.and_then(|seed| seed.parse().ok())
+        .unwrap_or(now.as_nanos() as u64)
+}
 
+/// Starts the run, kills it, and again, until it was killed often enough; then lets it end. Returns
+/// where the kills hit.
+fn kill_often(root: &Path, duration: Duration, seed: u64) -> String {
     // Long enough on average that all kills together see most of the run: each attempt loads, and
     // then gets on by a share of a twentieth.
     let (mut kills, mut in_a_write) = (0, 0);
@@ -76,9 +79,6 @@ fn kill_often(root: &Path, duration: Duration) {
             in_a_write += u64::from(names(&checkpoints).iter().any(torn));
         }
     }
-    println!(
-        "{kills} of {KILLS} kills before the end, {in_a_write} of them inside a checkpoint's write"
-    );
     assert!(
         kills >= KILLS / 2,
         "VLFT_SEED={seed}: the run was over too early"
@@ -95,6 +95,7 @@ fn kill_often(root: &Path, duration: Duration) {
         "VLFT_SEED={seed}: {}",
         rest.stderr
     );
+    format!("{kills} of {KILLS} kills before the end, {in_a_write} inside a checkpoint's write")
 }
 
 /// Most of a short run is loading, where a kill is dull: wait until its log changes.
