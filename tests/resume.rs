@@ -12,19 +12,25 @@ use crate::support::{fixtures, vlft};
 const KILLS: u64 = 20;
 const STEPS: usize = 60;
 
-/// Whatever could make a resumed run differ is turned on here, one variant per line: what a step
-/// sees, and how it gets it.
-const VARIANTS: [&str; 2] = [
-    "shuffle = true\npacking = true\npack_tokens = 200\nworkers = 1",
-    "shuffle = true\npacking = true\npack_tokens = 200\nworkers = 2\nprefetch = 3",
+/// Whatever could make a resumed run differ is turned on here, one variant after the other: the
+/// base, what a step sees, and how it gets it.
+const VARIANTS: [[&str; 2]; 2] = [
+    [
+        "f32",
+        "shuffle = true\npacking = true\npack_tokens = 200\nworkers = 1",
+    ],
+    [
+        "nf4",
+        "shuffle = true\npacking = true\npack_tokens = 200\nworkers = 2\nprefetch = 3",
+    ],
 ];
 
 #[test]
 fn twenty_kills_leave_no_trace() {
-    for data in VARIANTS {
+    for [base, data] in VARIANTS {
         let scratch = tempfile::tempdir().unwrap();
         let root = scratch.path();
-        fs::write(root.join("c.toml"), config(data)).unwrap();
+        fs::write(root.join("c.toml"), config(base, data)).unwrap();
         let begin = SystemTime::now();
         let whole = train(root, &[]);
         assert_eq!(whole.code, Some(0), "{}", whole.stderr);
@@ -179,13 +185,13 @@ fn left_overs_of_every_moment_are_no_checkpoint() {
     }
 }
 
-fn config(data: &str) -> String {
+fn config(base: &str, data: &str) -> String {
     let fixtures = fixtures();
     format!(
         r#"
 [model]
 path = "{fixtures}/tiny"
-base = "f32"
+base = "{base}"
 [lora]
 rank = 4
 dropout = 0.1
@@ -198,6 +204,7 @@ max_steps = {STEPS}
 micro_batch = 2
 accumulate = 1
 learning_rate = 2e-3
+neftune_alpha = 3.0
 [eval]
 every_steps = 17
 [output]
