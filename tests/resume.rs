@@ -136,7 +136,7 @@ fn compare(root: &Path) {
 fn left_overs_of_every_moment_are_no_checkpoint() {
     let scratch = tempfile::tempdir().unwrap();
     let root = scratch.path();
-    fs::write(root.join("c.toml"), config(VARIANTS[0])).unwrap();
+    fs::write(root.join("c.toml"), config(VARIANTS[0][0], VARIANTS[0][1])).unwrap();
     let few = ["--set", "train.max_steps=6"];
     assert_eq!(train(root, &few).code, Some(0));
     let run = root.join("run");
