@@ -25,14 +25,17 @@ pub struct Nf4Matrix {
 #[derive(Clone)]
 enum Scales {
     Single(Tensor<1>),
-    Double {
-        codes: Tensor<1, Int>,
-        levels: Tensor<1>,
-        /// `[blocks of scales, 1]`
-        nested: Tensor<2>,
-        block: usize,
-        offset: f32,
-    },
+    Double(Box<DoubleScales>),
+}
+
+#[derive(Clone)]
+struct DoubleScales {
+    codes: Tensor<1, Int>,
+    levels: Tensor<1>,
+    /// `[blocks of scales, 1]`
+    nested: Tensor<2>,
+    block: usize,
+    offset: f32,
 }
 
 /// Code books and block sizes; a checkpoint brings its own.
@@ -75,13 +78,13 @@ impl Nf4Matrix {
                 codes,
                 nested,
                 offset,
-            } => Scales::Double {
+            } => Scales::Double(Box::new(DoubleScales {
                 codes: bytes(codes),
                 levels: floats(code.scale_levels.clone()),
                 nested: floats(nested).unsqueeze_dim(1),
                 block: code.nested_block,
                 offset,
-            },
+            })),
         };
         Self {
             geometry: Geometry {
@@ -129,14 +132,14 @@ impl Nf4Matrix {
 
     /// Whether the scales are quantised too.
     pub fn is_double(&self) -> bool {
-        matches!(self.scales, Scales::Double { .. })
+        matches!(self.scales, Scales::Double(_))
     }
 
     /// What double quantisation took off the scales before.
     pub fn scale_offset(&self) -> Option<f32> {
         match &self.scales {
             Scales::Single(_) => None,
-            Scales::Double { offset, .. } => Some(*offset),
+            Scales::Double(double) => Some(double.offset),
         }
     }
 
@@ -152,15 +155,10 @@ impl Nf4Matrix {
             codes: bytes(&self.codes),
             scales: match &self.scales {
                 Scales::Single(scales) => PackedScales::Single(floats(scales.clone())),
-                Scales::Double {
-                    codes,
-                    nested,
-                    offset,
-                    ..
-                } => PackedScales::Double {
-                    codes: bytes(codes),
-                    nested: floats(nested.clone().squeeze_dim(1)),
-                    offset: *offset,
+                Scales::Double(double) => PackedScales::Double {
+                    codes: bytes(&double.codes),
+                    nested: floats(double.nested.clone().squeeze_dim(1)),
+                    offset: double.offset,
                 },
             },
         }
@@ -170,20 +168,13 @@ impl Nf4Matrix {
     fn scales(&self) -> Tensor<1> {
         match &self.scales {
             Scales::Single(scales) => scales.clone(),
-            Scales::Double {
-                codes,
-                levels,
-                nested,
-                block,
-                offset,
-            } => {
-                let blocks = codes.dims()[0];
+            Scales::Double(double) => {
+                let (blocks, nested) = (double.codes.dims()[0], double.nested.clone());
                 let nested = nested
-                    .clone()
-                    .expand([nested.dims()[0], *block])
+                    .expand([double.nested.dims()[0], double.block])
                     .flatten(0, 1);
-                let levels = levels.clone().select(0, codes.clone());
-                levels * nested.narrow(0, 0, blocks) + *offset
+                let levels = double.levels.clone().select(0, double.codes.clone());
+                levels * nested.narrow(0, 0, blocks) + double.offset
             }
         }
     }
