@@ -13,7 +13,7 @@ use crate::lora::Adapters;
 #[derive(Clone)]
 pub(crate) enum Weight {
     Dense(Tensor<2>),
-    Nf4(Box<Nf4Matrix>),
+    Nf4(Nf4Matrix),
 }
 
 impl Weight {

@@ -25,17 +25,14 @@ pub struct Nf4Matrix {
 #[derive(Clone)]
 enum Scales {
     Single(Tensor<1>),
-    Double(Box<DoubleScales>),
-}
-
-#[derive(Clone)]
-struct DoubleScales {
-    codes: Tensor<1, Int>,
-    levels: Tensor<1>,
-    /// `[blocks of scales, 1]`
-    nested: Tensor<2>,
-    block: usize,
-    offset: f32,
+    Double {
+        codes: Tensor<1, Int>,
+        levels: Tensor<1>,
+        /// `[blocks of scales, 1]`
+        nested: Tensor<2>,
+        block: usize,
+        offset: f32,
+    },
 }
 
 /// Code books and block sizes; a checkpoint brings its own.
@@ -78,13 +75,13 @@ impl Nf4Matrix {
                 codes,
                 nested,
                 offset,
-            } => Scales::Double(Box::new(DoubleScales {
+            } => Scales::Double {
                 codes: bytes(codes),
                 levels: floats(code.scale_levels.clone()),
                 nested: floats(nested).unsqueeze_dim(1),
                 block: code.nested_block,
                 offset,
-            })),
+            },
         };
         Self {
             geometry: Geometry {
@@ -132,14 +129,14 @@ impl Nf4Matrix {
 
     /// Whether the scales are quantised too.
     pub fn is_double(&self) -> bool {
-        matches!(self.scales, Scales::Double(_))
+        matches!(self.scales, Scales::Double { .. })
     }
 
     /// What double quantisation took off the scales before.
     pub fn scale_offset(&self) -> Option<f32> {
         match &self.scales {
             Scales::Single(_) => None,
-            Scales::Double(double) => Some(double.offset),
+            Scales::Double { offset, .. } => Some(*offset),
         }
     }
 
@@ -155,10 +152,15 @@ impl Nf4Matrix {
             codes: bytes(&self.codes),
             scales: match &self.scales {
                 Scales::Single(scales) => PackedScales::Single(floats(scales.clone())),
-                Scales::Double(double) => PackedScales::Double {
-                    codes: bytes(&double.codes),
-                    nested: floats(double.nested.clone().squeeze_dim(1)),
-                    offset: double.offset,
+                Scales::Double {
+                    codes,
+                    nested,
+                    offset,
+                    ..
+                } => PackedScales::Double {
+                    codes: bytes(codes),
+                    nested: floats(nested.clone().squeeze_dim(1)),
+                    offset: *offset,
                 },
             },
         }
@@ -168,13 +170,20 @@ impl Nf4Matrix {
     fn scales(&self) -> Tensor<1> {
         match &self.scales {
             Scales::Single(scales) => scales.clone(),
-            Scales::Double(double) => {
-                let (blocks, nested) = (double.codes.dims()[0], double.nested.clone());
+            Scales::Double {
+                codes,
+                levels,
+                nested,
+                block,
+                offset,
+            } => {
+                let blocks = codes.dims()[0];
                 let nested = nested
-                    .expand([double.nested.dims()[0], double.block])
+                    .clone()
+                    .expand([nested.dims()[0], *block])
                     .flatten(0, 1);
-                let levels = double.levels.clone().select(0, double.codes.clone());
-                levels * nested.narrow(0, 0, blocks) + double.offset
+                let levels = levels.clone().select(0, codes.clone());
+                levels * nested.narrow(0, 0, blocks) + *offset
             }
         }
     }

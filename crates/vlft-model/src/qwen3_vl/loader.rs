@@ -91,13 +91,13 @@ impl<'a> Loader<'a> {
         let shape = [shape[0], shape[1..].iter().product()];
         if let Some(matrix) = self.checkpoint.nf4(name, self.device)? {
             return Ok(match (&self.frozen.quantization, self.storage) {
-                (Some(_), _) => Weight::Nf4(Box::new(matrix)),
+                (Some(_), _) => Weight::Nf4(matrix),
                 (None, Storage::Bf16) => Weight::Dense(as_type(matrix.matrix(), DType::BF16)),
                 (None, _) => Weight::Dense(matrix.matrix()),
             });
         }
         if !self.checkpoint.is_quantized() && self.frozen.quantizes(name) {
-            return Ok(Weight::Nf4(Box::new(self.quantize(name, shape)?)));
+            return Ok(Weight::Nf4(self.quantize(name, shape)?));
         }
         let (storage, device) = (self.storage, self.device);
         Ok(Weight::Dense(
