@@ -10,6 +10,7 @@ use vlft_kernels::nf4::Nf4Matrix;
 use crate::lora::Adapters;
 
 /// A frozen matrix `[out, in]`, held as the base says.
+#[expect(clippy::large_enum_variant, reason = "there is one for each matrix")]
 #[derive(Clone)]
 pub(crate) enum Weight {
     Dense(Tensor<2>),

@@ -127,7 +127,9 @@ fn an_adapter_option_that_would_be_ignored_is_refused() {
     for (key, value) in [
         ("use_dora", json!(true)),
         ("peft_type", json!("IA3")),
-        ("rank_pattern", json!({"q_proj": 4})),
+        ("rank_pattern", json!({"q_proj": 0})),
+        ("alpha_pattern", json!(3)),
+        ("modules_to_save", json!(["lm_head"])),
         ("bias", json!("all")),
         ("r", json!(0)),
     ] {

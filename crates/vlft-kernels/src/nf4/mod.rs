@@ -22,6 +22,7 @@ pub struct Nf4Matrix {
     scales: Scales,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one for each matrix")]
 #[derive(Clone)]
 enum Scales {
     Single(Tensor<1>),

@@ -273,7 +273,6 @@ fn short_record(number: usize, dir: &Path) -> Value {
 /// `cargo test --workspace --test feeding -- --ignored --nocapture faster`
 #[test]
 #[ignore = "a measurement: it needs a machine with nothing else to do"]
-#[expect(clippy::print_stdout, reason = "the measured numbers")]
 fn sixty_four_short_samples_train_faster_packed() {
     let scratch = tempfile::tempdir().unwrap();
     write(scratch.path(), &records());
