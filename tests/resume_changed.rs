@@ -208,6 +208,25 @@ fn changed_records_and_models_are_refused() {
         said.stderr
     );
 
+    // Two pictures change places: the records still name the same files, of the same sizes.
+    fs::write(&records, &text).unwrap();
+    let images = root.join("data/images");
+    let swap = || {
+        let [a, b] = ["000_000.png", "001_001.png"].map(|name| images.join(name));
+        fs::rename(&a, root.join("aside")).unwrap();
+        fs::rename(&b, &a).unwrap();
+        fs::rename(root.join("aside"), &b).unwrap();
+    };
+    swap();
+    let said = train(root, &[]);
+    assert_eq!(said.code, Some(2), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("its images have changed"),
+        "{}",
+        said.stderr
+    );
+    swap();
+
     // The file may move, and be spelt differently, as long as the records are the same.
     fs::write(
         &records,
@@ -255,11 +274,36 @@ fn a_run_that_lost_its_config_says_so() {
 }
 
 #[test]
-fn starting_over_is_said() {
+fn checkpoints_that_are_gone_are_no_reason_to_begin_anew() {
     let dir = trained();
     let run = dir.path().join("run");
     fs::remove_dir_all(run.join("adapter")).unwrap();
     fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    let log = fs::read(run.join("metrics.jsonl")).unwrap();
+    let said = train(dir.path(), EVERY_TWO);
+    assert_eq!(said.code, Some(2), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .starts_with("error: the checkpoints of this run are gone\n"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(fs::read(run.join("metrics.jsonl")).unwrap(), log);
+    let forced = [EVERY_TWO, &["--force"]].concat();
+    assert_eq!(train(dir.path(), &forced).code, Some(0));
+}
+
+#[test]
+fn starting_over_is_said() {
+    let dir = trained();
+    let run = dir.path().join("run");
+    for gone in ["adapter", "checkpoints", "best"] {
+        fs::remove_dir_all(run.join(gone)).unwrap();
+    }
+    // As if it had been killed in its second step.
+    let log = run.join("metrics.jsonl");
+    let text = fs::read_to_string(&log).unwrap();
+    fs::write(&log, text.split_inclusive('\n').next().unwrap()).unwrap();
     let said = train(
         dir.path(),
         &[EVERY_TWO, &["--set", "lora.alpha=8"]].concat(),
@@ -268,7 +312,7 @@ fn starting_over_is_said() {
     assert!(
         said.stderr.starts_with(
             "warning: no checkpoint in this run yet: starting over\n  --> run\n  \
-             caused by: it ended before its first one; 6 finished steps lost\n  \
+             caused by: it ended before its first one; 1 finished step lost\n  \
              caused by: `lora.alpha` was `32.0`, is now `8.0`\n"
         ),
         "{}",

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process;
 
 use serde::{Deserialize, Serialize};
 use vlft_base::digest::Hasher;
@@ -143,23 +144,38 @@ impl Cache {
         let found = match dir.exists() {
             false => None,
             true => Some(Checkpoint::open_file(&dir.join(CACHE_FILE)).map_err(|e| {
-                e.hint("delete this folder: it is a cached copy and is made again")
+                let readable = fs::File::open(dir.join(CACHE_FILE)).is_ok();
+                e.hint(match readable {
+                    true => "delete this folder: it is a cached copy and is made again",
+                    false => "choose another `model.nf4_cache`, or make this one readable",
+                })
             })?),
         };
         Ok(Self { dir, found })
     }
 
-    /// Keeps what was quantised. The copy is there as a whole or not at all.
+    /// Keeps what was quantised. The copy is there as a whole or not at all; of several processes
+    /// that make it at once the first one's stays.
     pub(crate) fn keep(&self, matrices: &[(String, Nf4Matrix)]) -> Result<()> {
         let keep = || {
-            let partial = PartialDir::create(&self.dir, Existing::Replace)?;
+            // A name of its own: somebody else may be writing the same copy.
+            let mine = self.dir.with_extension(process::id().to_string());
+            let partial = PartialDir::create(&mine, Existing::Replace)?;
             let file = partial.path().join(CACHE_FILE);
+            // Made here, so that it gets the permissions that other files get.
+            fs::File::create(&file).map_err(|e| cannot("create", &file, e))?;
             quantized::write(&file, matrices)?;
-            let synced = fs::File::open(&file).and_then(|file| file.sync_all());
-            synced.map_err(|e| cannot("write", &file, e))?;
-            partial.commit()
+            partial.commit()?;
+            let moved = fs::rename(&mine, &self.dir);
+            if moved.is_err() && self.dir.exists() {
+                return fs::remove_dir_all(&mine).map_err(|e| cannot("remove", &mine, e));
+            }
+            moved.map_err(|e| cannot("rename", &mine, e))
         };
-        keep().map_err(|e| e.hint("free some space, or leave `model.nf4_cache` out"))
+        keep().map_err(|e| match e.hint_text() {
+            Some(_) => e,
+            None => e.hint("choose another `model.nf4_cache`, or leave it out"),
+        })
     }
 }
 

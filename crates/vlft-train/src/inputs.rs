@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use vlft_base::digest::{Hasher, sha256_file};
+use vlft_base::digest::{Hasher, sha256, sha256_file};
 use vlft_base::output::{cannot, write_atomic};
 use vlft_base::{Diagnostic, Result, format};
 use vlft_dataset::image_path::{base_of, find};
@@ -47,8 +48,8 @@ struct Records {
     /// Of the records' content: the spelling of the JSON and the name of the file do not matter.
     sha256: String,
     images: u64,
-    /// Of all images together: a cheap sign that they were made anew.
-    image_bytes: u64,
+    /// Of the content of all images, in their order.
+    images_sha256: String,
 }
 
 impl Inputs {
@@ -154,23 +155,25 @@ impl Difference {
 impl Records {
     fn of(path: &Path) -> Result<Self> {
         let mut hasher = Hasher::default();
-        let (mut images, mut image_bytes) = (0, 0);
         let records = jsonl::load_for_training(path)?;
         for numbered in &records {
-            let record = &numbered.record;
-            hasher.add(serde_json::to_string(record).expect("it came from JSON"));
+            hasher.add(serde_json::to_string(&numbered.record).expect("it came from JSON"));
             hasher.add("\n");
-            for image in record.images() {
-                let file = find(base_of(path), image).and_then(|f| fs::metadata(f.path).ok());
-                images += 1;
-                image_bytes += file.map_or(0, |metadata| metadata.len());
-            }
         }
+        let images: Vec<&str> = records.iter().flat_map(|n| n.record.images()).collect();
+        let contents: Vec<String> = images
+            .par_iter()
+            .map(|image| {
+                let found = find(base_of(path), image);
+                let content = found.and_then(|found| sha256_file(&found.path).ok());
+                content.unwrap_or_else(|| "missing".to_string())
+            })
+            .collect();
         Ok(Self {
             records: records.len() as u64,
             sha256: hasher.finish(),
-            images,
-            image_bytes,
+            images: images.len() as u64,
+            images_sha256: sha256(contents.join("\n")),
         })
     }
 
@@ -185,12 +188,13 @@ impl Records {
             };
             return Some(format!("had {}, has now {}", shown(self), shown(now)));
         }
-        (images && self.image_bytes != now.image_bytes).then(|| {
-            let shown = |r: &Self| format::grouped(r.image_bytes);
+        (images && self.images_sha256 != now.images_sha256).then(|| {
+            let short = |r: &Self| r.images_sha256.get(..8).unwrap_or_default().to_string();
+            let count = format::count(now.images, "image");
             format!(
-                "its images have changed: {} bytes together, now {}",
-                shown(self),
-                shown(now)
+                "its images have changed: {count} with SHA-256 {}.., now {}..",
+                short(self),
+                short(now)
             )
         })
     }

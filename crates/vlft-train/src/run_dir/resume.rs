@@ -34,6 +34,7 @@ pub(super) fn look(run: &RunDir, opening: &Opening) -> Result<GoingOn> {
     let finished = matches!(lines.last(), Some(Line::Summary(_))) && run.adapter().exists();
     let steps = run.steps()?;
     if steps.is_empty() && !finished {
+        check_never_saved(run, &old, &lines)?;
         return Ok(starting_over(run, changes, &lines));
     }
 
@@ -61,6 +62,24 @@ pub(super) fn look(run: &RunDir, opening: &Opening) -> Result<GoingOn> {
         changes,
         warnings,
     })
+}
+
+/// Checkpoints that were there once and are gone are no reason to begin anew unasked: what else is
+/// left in the folder would be thrown away.
+fn check_never_saved(run: &RunDir, config: &Config, lines: &[Line]) -> Result<()> {
+    let every = config.output.checkpoint_every_steps;
+    let reached = lines.iter().filter_map(Line::step).max().unwrap_or(0);
+    let saved = (every > 0 && reached > every) || run.best().exists();
+    if !saved {
+        return Ok(());
+    }
+    Err(Diagnostic::error("the checkpoints of this run are gone")
+        .at(run.checkpoints())
+        .found(format!(
+            "a log of {}",
+            format::count(reached, "finished step")
+        ))
+        .hint("put them back to go on, choose another `--out`, or pass `--force` to begin anew"))
 }
 
 /// There is nothing to go on from. That what was computed is lost is said, as is that the config

@@ -305,8 +305,7 @@ fn sixty_four_short_samples_train_faster_packed() {
             "64 samples, {tokens} tokens, images {images}: unpacked {slow:.3} s, packed {fast:.3} s, {:.1} times faster",
             slow / fast
         );
-        // Three times is the aim. 2.4 to 2.9 (text) were measured on two cores with six other builds on
-        // them, 2026-11-21: the unpacked side already runs on the fused kernels.
-        assert!(slow / fast >= 1.5);
+        // Measured on two idle cores, 2026-11-21: 3.2 (text), 4.5 (every fourth with an image).
+        assert!(slow / fast >= 3.0);
     }
 }
