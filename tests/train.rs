@@ -248,3 +248,25 @@ fn a_bad_record_stops_before_the_first_step_and_leaves_nothing() {
     assert!(said.stderr.contains("t.jsonl:3"), "{}", said.stderr);
     assert!(!dir.path().join("run").exists());
 }
+
+#[test]
+fn settings_without_effect_are_said() {
+    let dir = scratch(1);
+    let config = fs::read_to_string(dir.path().join("c.toml")).unwrap();
+    let without_val: Vec<&str> = config.lines().filter(|l| !l.starts_with("val =")).collect();
+    fs::write(dir.path().join("c.toml"), without_val.join("\n")).unwrap();
+    let sets = ["eval.patience=2", "train.vision_learning_rate=1e-5"];
+    let sets = sets.iter().flat_map(|set| ["--set", *set]);
+    let command: Vec<&str> = ["train", "c.toml", "--out", "run"]
+        .into_iter()
+        .chain(sets)
+        .collect();
+    let said = run_in(dir.path(), &command);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    for told in [
+        "warning: `eval.patience` has no effect without `data.val`\n",
+        "warning: `train.vision_learning_rate` has no effect: nothing there is adapted\n",
+    ] {
+        assert!(said.stderr.contains(told), "{told}\n{}", said.stderr);
+    }
+}

@@ -2,7 +2,7 @@
 //! `lora.init`.
 
 use vlft_base::{Diagnostic, Result, format};
-use vlft_model::lora::Adapted;
+use vlft_model::lora::{Adapted, Group};
 use vlft_model::{Adapters, Config as ModelConfig, Layout, read_adapter, read_adapter_config};
 
 use crate::config::Config;
@@ -26,6 +26,7 @@ pub(crate) fn adapters(
         );
     }
     check_rank(&layout, warn)?;
+    without_effect(config, &layout, warn);
     let Some(dir) = &lora.init else {
         let adapters = Adapters::init(&layout, config.train.seed, device);
         return Ok((layout, adapters));
@@ -88,6 +89,49 @@ fn check_rank(layout: &Layout, warn: &mut dyn FnMut(Diagnostic)) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Keys that were set and change nothing.
+fn without_effect(config: &Config, layout: &Layout, warn: &mut dyn FnMut(Diagnostic)) {
+    let (train, eval) = (&config.train, &config.eval);
+    let adapted = |group| layout.modules.iter().any(|module| module.group() == group);
+    let rates = [
+        (
+            "vision_learning_rate",
+            train.vision_learning_rate,
+            Group::VisionBlocks,
+            "vision",
+        ),
+        (
+            "merger_learning_rate",
+            train.merger_learning_rate,
+            Group::Mergers,
+            "merger",
+        ),
+    ];
+    for (key, rate, group, switch) in rates {
+        if rate.is_some() && !adapted(group) {
+            warn(
+                Diagnostic::warning(format!(
+                    "`train.{key}` has no effect: nothing there is adapted"
+                ))
+                .hint(format!("`lora.{switch} = true` adapts it")),
+            );
+        }
+    }
+    let asked = [
+        ("samples", eval.samples as u64),
+        ("generate_records", eval.generate_records as u64),
+        ("patience", eval.patience),
+    ];
+    for (key, value) in asked {
+        if config.data.val.is_none() && value > 0 {
+            warn(
+                Diagnostic::warning(format!("`eval.{key}` has no effect without `data.val`"))
+                    .hint("set `data.val` to records to evaluate on"),
+            );
+        }
+    }
 }
 
 fn describe(layout: &Layout) -> String {
