@@ -166,11 +166,6 @@ impl Checkpoint {
         !self.quantized.is_empty()
     }
 
-    /// Whether every quantised matrix has quantised scales.
-    pub fn is_double_quantized(&self) -> bool {
-        self.is_quantized() && self.quantized.values().all(QuantState::is_double)
-    }
-
     /// The matrix as it is packed in the file; None if it is not quantised.
     pub(crate) fn nf4(&self, name: &str, device: &Device) -> Result<Option<Nf4Matrix>> {
         let state = self.quantized.get(name);

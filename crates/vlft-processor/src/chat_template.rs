@@ -9,10 +9,11 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value};
 use serde::Serialize;
+use vlft_base::digest::sha256;
 use vlft_base::{Diagnostic, Result};
 use vlft_dataset::record::Message;
 
-use crate::model_files::{get, read_if_present, read_json, sha256};
+use crate::model_files::{get, read_if_present, read_json};
 use crate::python_json::tojson;
 
 pub(crate) struct ChatTemplate {

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result};
 
@@ -55,10 +54,4 @@ pub(crate) fn get<T: DeserializeOwned>(
                 .caused_by(e)
         }),
     }
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

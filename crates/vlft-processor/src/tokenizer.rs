@@ -6,10 +6,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use serde_json::Value;
+use vlft_base::digest::sha256;
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result};
 
-use crate::model_files::{get, read_json, sha256};
+use crate::model_files::{get, read_json};
 
 pub(crate) const IMAGE_PAD: &str = "<|image_pad|>";
 pub(crate) const IM_END: &str = "<|im_end|>";
