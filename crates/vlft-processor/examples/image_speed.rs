@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use image::RgbImage;
-use sha2::{Digest, Sha256};
+use vlft_base::digest::Hasher;
 use vlft_processor::processor::{Options, Processor};
 
 type Failure = Box<dyn std::error::Error>;
@@ -44,11 +44,11 @@ fn main() -> Result<(), Failure> {
         last = Some(patched);
     }
     let last = last.ok_or("nothing was asked for")?;
-    let mut hash = Sha256::new();
+    let mut hash = Hasher::default();
     for value in last.pixel_values.iter() {
-        hash.update(value.to_le_bytes());
+        hash.add(value.to_le_bytes());
     }
-    let digest: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    let digest = hash.finish();
     let [t, h, w] = last.grid_thw;
     writeln!(stdout, "{digest} {t} {h} {w}")?;
     Ok(())
