@@ -12,15 +12,25 @@ use crate::support::repository;
 
 /// Every edge there may be. ARCHITECTURE.md has the same table with the reasons; a new edge is a
 /// decision, so it changes both.
-const MAY_USE: [(&str, &[&str]); 8] = [
+const MAY_USE: [(&str, &[&str]); 9] = [
     ("vlft-base", &[]),
     ("vlft-dataset", &["vlft-base"]),
     ("vlft-processor", &["vlft-base", "vlft-dataset"]),
     ("vlft-kernels", &[]),
-    ("vlft-model", &["vlft-base", "vlft-kernels"]),
+    ("vlft-checkpoint", &["vlft-base"]),
+    (
+        "vlft-model",
+        &["vlft-base", "vlft-checkpoint", "vlft-kernels"],
+    ),
     (
         "vlft-train",
-        &["vlft-base", "vlft-dataset", "vlft-processor", "vlft-model"],
+        &[
+            "vlft-base",
+            "vlft-dataset",
+            "vlft-processor",
+            "vlft-checkpoint",
+            "vlft-model",
+        ],
     ),
     ("vlft-example", &["vlft-base", "vlft-dataset"]),
     (
@@ -29,6 +39,7 @@ const MAY_USE: [(&str, &[&str]); 8] = [
             "vlft-base",
             "vlft-dataset",
             "vlft-processor",
+            "vlft-checkpoint",
             "vlft-example",
             "vlft-model",
             "vlft-train",
@@ -43,10 +54,11 @@ const ONLY_WITH_TRAIN: [&str; 2] = ["vlft-model", "vlft-train"];
 const TENSOR_LIBRARIES: [&str; 2] = ["burn", "cubecl"];
 
 /// Crates that must stay free of them, whatever they depend on.
-const WITHOUT_TENSORS: [&str; 4] = [
+const WITHOUT_TENSORS: [&str; 5] = [
     "vlft-base",
     "vlft-dataset",
     "vlft-processor",
+    "vlft-checkpoint",
     "vlft-example",
 ];
 

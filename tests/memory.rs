@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vlft_base::format;
-use vlft_model::{Config, Storage, write_random_weights};
+use vlft_checkpoint::{Config, Storage, write_random_weights};
 
 use crate::support::run::{metrics, scratch};
 use crate::support::{fixtures, repository, vlft};

@@ -4,13 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
 
-use serde::{Deserialize, Serialize};
 use vlft_base::digest::Hasher;
 use vlft_base::output::{Existing, PartialDir, cannot};
 use vlft_base::{Diagnostic, Result};
+use vlft_checkpoint::{Checkpoint, Part, Storage};
 use vlft_kernels::nf4::Nf4Matrix;
 
-use crate::checkpoint::{Checkpoint, Storage};
 use crate::quantized;
 
 /// How a checkpoint becomes the frozen base of a model.
@@ -30,54 +29,6 @@ pub struct Quantization {
     pub parts: Vec<Part>,
     /// Folder for quantised copies, so that the next run need not quantise again.
     pub cache: Option<PathBuf>,
-}
-
-/// A part of the model whose matrices can be held in four bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Part {
-    /// Linear layers of the language model.
-    LanguageModel,
-    /// Linear layers of the vision tower, mergers included.
-    Visual,
-    EmbedTokens,
-    LmHead,
-}
-
-impl Part {
-    pub const ALL: [Self; 4] = [
-        Self::LanguageModel,
-        Self::Visual,
-        Self::EmbedTokens,
-        Self::LmHead,
-    ];
-
-    /// As configs name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::LanguageModel => "language_model",
-            Self::Visual => "visual",
-            Self::EmbedTokens => "embed_tokens",
-            Self::LmHead => "lm_head",
-        }
-    }
-
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|part| part.name() == name)
-    }
-
-    /// Which part the matrix of this name belongs to, if it can be quantised at all.
-    fn of(name: &str) -> Option<Self> {
-        let in_visual = name.starts_with("model.visual.");
-        match name {
-            "lm_head.weight" => Some(Self::LmHead),
-            "model.language_model.embed_tokens.weight" => Some(Self::EmbedTokens),
-            // A convolution and a table of positions, not linear layers.
-            _ if name.contains(".patch_embed.") || name.contains(".pos_embed.") => None,
-            _ if in_visual => Some(Self::Visual),
-            _ => Some(Self::LanguageModel),
-        }
-    }
 }
 
 impl From<Storage> for Frozen {

@@ -1,23 +1,16 @@
-//! Qwen3-VL in Hugging Face's own words, LoRA beside its linear layers, safetensors in and out.
-//! This crate knows tensors and model folders; it never sees a data set.
+//! Qwen3-VL in Hugging Face's own words, and LoRA beside its linear layers. This crate knows tensors;
+//! the files they come from are `vlft-checkpoint`'s, and it never sees a data set.
 
 mod adapter;
-mod checkpoint;
 mod frozen;
-mod layout;
 mod linear;
 pub mod lora;
-mod mmap;
 mod quantized;
 pub mod qwen3_vl;
-mod random;
+mod tensor;
 
-pub use adapter::{
-    ADAPTER_FILES, AdapterConfig, read_adapter, read_adapter_config, tensors_to_bytes,
-    write_adapter,
-};
-pub use checkpoint::{Checkpoint, Storage};
-pub use frozen::{Frozen, Part, Quantization};
-pub use lora::{AdapterGradients, Adapters, Layout, LoraSpec, LoraTargets};
-pub use qwen3_vl::{Compute, Config, Inputs, Neftune, Qwen3Vl, Stage, Targets};
-pub use random::write_random_weights;
+pub use adapter::{read_adapter, tensors_to_bytes, write_adapter};
+pub use frozen::{Frozen, Quantization};
+pub use lora::{AdapterGradients, Adapters};
+pub use qwen3_vl::{Compute, Inputs, Neftune, Qwen3Vl, Stage, Targets};
+pub use tensor::tensor;

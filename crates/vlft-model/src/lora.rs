@@ -14,8 +14,8 @@ use vlft_kernels::linear::add_low_rank;
 use vlft_kernels::random::Key;
 use vlft_kernels::reduce::sum_of_squares;
 
-pub use crate::layout::{Adapted, Group, Layout, LoraSpec, LoraTargets, Module, TEXT_TARGETS};
 use crate::linear::as_type;
+use vlft_checkpoint::{Adapted, Layout};
 
 /// The two matrices of one module, f32: `a` is `[r, in]`, `b` is `[out, r]`.
 #[derive(Clone)]

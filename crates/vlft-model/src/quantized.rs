@@ -1,162 +1,50 @@
-//! Four-bit matrices in safetensors files, named and packed as bitsandbytes does it: read from
-//! pre-quantised checkpoints, written to and read from the cache of quantised copies.
-//!
-//! A matrix `X` (`[out, in]`) is `X` (codes, `[n / 2, 1]`), `X.absmax`, `X.quant_map`, with double
-//! quantisation `X.nested_absmax` and `X.nested_quant_map`, and a JSON of sizes as bytes in
-//! `X.quant_state.bitsandbytes__nf4`. That last tensor is what makes `X` a quantised one; lists of
-//! skipped modules in `config.json` are not believed.
+//! Four-bit matrices of a checkpoint (`vlft_checkpoint::QuantState` says how they are named) to and
+//! from the kernel's own form: pre-quantised checkpoints, and the cache of quantised copies.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
+use burn::tensor::Device;
 use safetensors::{Dtype, View};
-use serde::{Deserialize, Serialize};
 use vlft_base::{Diagnostic, Result};
+use vlft_checkpoint::{Checkpoint, QuantState};
 use vlft_kernels::nf4::{BLOCK, Code, NESTED_BLOCK, Nf4Matrix, Packed, PackedScales};
 
-use crate::checkpoint::Checkpoint;
-
-const QUANT_STATE: &str = ".quant_state.";
-const NF4: &str = "bitsandbytes__nf4";
-
-/// What one matrix's JSON says.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct QuantState {
-    pub(crate) quant_type: String,
-    pub(crate) blocksize: usize,
-    /// The type it was quantised from.
-    dtype: String,
-    pub(crate) shape: Vec<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nested_blocksize: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nested_dtype: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nested_offset: Option<f64>,
-}
-
-impl QuantState {
-    /// The state of every quantised matrix of a checkpoint, each checked against its tensors.
-    pub(crate) fn read_all(checkpoint: &Checkpoint) -> Result<HashMap<String, Self>> {
-        let mut states = HashMap::new();
-        for name in checkpoint.names() {
-            let Some((matrix, kind)) = name.split_once(QUANT_STATE) else {
-                continue;
-            };
-            let wrong = |error: Diagnostic| {
-                Err(error
-                    .at(checkpoint.file_of(name))
-                    .detail(format!("tensor `{matrix}`")))
-            };
-            if kind != NF4 {
-                return wrong(
-                    Diagnostic::error("weights are quantised in a way this version cannot read")
-                        .expected("NF4 of bitsandbytes")
-                        .found(format!("`{kind}`"))
-                        .hint("use the bf16 checkpoint of the same model"),
-                );
-            }
-            let state: Self = match serde_json::from_slice(checkpoint.bytes_of(name)?) {
-                Ok(state) => state,
-                Err(e) => return wrong(damaged().caused_by(e)),
-            };
-            if let Err(error) = state.check(checkpoint, matrix) {
-                return wrong(error);
-            }
-            states.insert(matrix.to_string(), state);
-        }
-        Ok(states)
-    }
-
-    fn check(&self, checkpoint: &Checkpoint, matrix: &str) -> Result<()> {
-        let [rows, columns] = self.shape[..] else {
-            return Err(damaged().caused_by("its shape is not that of a matrix"));
-        };
-        let sizes_are_sane = self.quant_type == "nf4"
-            && self.blocksize > 0
-            && self.blocksize.is_multiple_of(2)
-            && self.nested_blocksize != Some(0)
-            && self.nested_blocksize.is_some() == self.nested_offset.is_some();
-        if !sizes_are_sane {
-            return Err(damaged().caused_by("its sizes make no sense"));
-        }
-        let n = rows
-            .checked_mul(columns)
-            .ok_or_else(|| damaged().caused_by("its shape is too large"))?;
-        let blocks = n.div_ceil(self.blocksize);
-        let mut parts = vec![
-            ("", Dtype::U8, n.div_ceil(2)),
-            (".quant_map", Dtype::F32, 16),
-        ];
-        match self.nested_blocksize {
-            None => parts.push((".absmax", Dtype::F32, blocks)),
-            Some(nested) => parts.extend([
-                (".absmax", Dtype::U8, blocks),
-                (".nested_absmax", Dtype::F32, blocks.div_ceil(nested)),
-                (".nested_quant_map", Dtype::F32, 256),
-            ]),
-        }
-        for (part, dtype, count) in parts {
-            let name = format!("{matrix}{part}");
-            let found = checkpoint.dtype_and_count(&name);
-            if found != Some((dtype, count)) {
-                let text = |(dtype, count): (Dtype, usize)| format!("{count} values of {dtype}");
-                return Err(damaged()
-                    .caused_by(format!("`{name}` does not fit"))
-                    .expected(text((dtype, count)))
-                    .found(found.map_or("nothing".into(), text)));
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn is_double(&self) -> bool {
-        self.nested_blocksize.is_some()
-    }
-
-    /// The matrix of this state, onto the device.
-    pub(crate) fn load(
-        &self,
-        checkpoint: &Checkpoint,
-        name: &str,
-        device: &burn::tensor::Device,
-    ) -> Result<Nf4Matrix> {
-        let bytes = |part: &str| Ok(checkpoint.bytes_of(&format!("{name}{part}"))?.to_vec());
-        let floats = |part: &str| checkpoint.values(&format!("{name}{part}"));
-        let scales = match (self.nested_blocksize, self.nested_offset) {
-            (Some(_), Some(offset)) => PackedScales::Double {
-                codes: bytes(".absmax")?,
-                nested: floats(".nested_absmax")?,
-                offset: offset as f32,
-            },
-            _ => PackedScales::Single(floats(".absmax")?),
-        };
-        let code = Code {
-            levels: floats(".quant_map")?,
-            scale_levels: match self.is_double() {
-                true => floats(".nested_quant_map")?,
-                false => Vec::new(),
-            },
-            block: self.blocksize,
-            nested_block: self.nested_blocksize.unwrap_or(NESTED_BLOCK),
-        };
-        let packed = Packed {
-            codes: bytes("")?,
-            scales,
-        };
-        Ok(Nf4Matrix::new(
-            packed,
-            &code,
-            [self.shape[0], self.shape[1]],
-            device,
-        ))
-    }
-}
-
-fn damaged() -> Diagnostic {
-    Diagnostic::error("a quantised tensor is damaged or incomplete")
-        .hint("download the checkpoint again")
+/// The matrix as it is packed in the file, onto the device; None if it is not quantised.
+pub(crate) fn load(
+    checkpoint: &Checkpoint,
+    name: &str,
+    device: &Device,
+) -> Result<Option<Nf4Matrix>> {
+    let Some(state) = checkpoint.quant_state(name) else {
+        return Ok(None);
+    };
+    let bytes = |part: &str| Ok(checkpoint.bytes_of(&format!("{name}{part}"))?.to_vec());
+    let floats = |part: &str| checkpoint.values(&format!("{name}{part}"));
+    let scales = match (state.nested_blocksize, state.nested_offset) {
+        (Some(_), Some(offset)) => PackedScales::Double {
+            codes: bytes(".absmax")?,
+            nested: floats(".nested_absmax")?,
+            offset: offset as f32,
+        },
+        _ => PackedScales::Single(floats(".absmax")?),
+    };
+    let code = Code {
+        levels: floats(".quant_map")?,
+        scale_levels: match state.is_double() {
+            true => floats(".nested_quant_map")?,
+            false => Vec::new(),
+        },
+        block: state.blocksize,
+        nested_block: state.nested_blocksize.unwrap_or(NESTED_BLOCK),
+    };
+    let packed = Packed {
+        codes: bytes("")?,
+        scales,
+    };
+    let shape = [state.shape[0], state.shape[1]];
+    Ok(Some(Nf4Matrix::new(packed, &code, shape, device)))
 }
 
 /// Writes matrices that were quantised here into one file. Peak memory is one matrix: what a

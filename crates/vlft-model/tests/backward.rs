@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
+use vlft_checkpoint::{Checkpoint, Config, Layout, LoraSpec, LoraTargets, Part, Storage};
 use vlft_model::lora::Dropout;
 use vlft_model::{
-    AdapterGradients, Adapters, Checkpoint, Compute, Config, Frozen, Inputs, Layout, LoraSpec,
-    LoraTargets, Neftune, Part, Quantization, Qwen3Vl, Storage, Targets,
+    AdapterGradients, Adapters, Compute, Frozen, Inputs, Neftune, Quantization, Qwen3Vl, Targets,
 };
 
 fn model_dir(name: &str) -> std::path::PathBuf {

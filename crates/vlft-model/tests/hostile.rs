@@ -8,7 +8,8 @@ use burn::tensor::Device;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use vlft_base::{Diagnostic, Result};
-use vlft_model::{Checkpoint, Config, read_adapter};
+use vlft_checkpoint::{Checkpoint, Config};
+use vlft_model::read_adapter;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use safetensors::SafeTensors;
+use vlft_checkpoint::{Checkpoint, Config, Part, Storage};
 use vlft_kernels::nf4::{Code, DYNAMIC_LEVELS, LEVELS, Nf4Matrix, PackedScales, quantize};
-use vlft_model::{
-    Adapters, Checkpoint, Config, Frozen, Inputs, Part, Quantization, Qwen3Vl, Storage,
-};
+use vlft_model::{Adapters, Frozen, Inputs, Quantization, Qwen3Vl};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")

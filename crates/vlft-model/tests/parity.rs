@@ -14,9 +14,8 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor};
 use safetensors::SafeTensors;
 use serde_json::Value;
-use vlft_model::{
-    Adapters, Checkpoint, Config, Frozen, Inputs, Qwen3Vl, Stage, Targets, read_adapter,
-};
+use vlft_checkpoint::{Checkpoint, Config};
+use vlft_model::{Adapters, Frozen, Inputs, Qwen3Vl, Stage, Targets, read_adapter};
 
 const STAGE_TOLERANCE: f32 = 1e-4;
 const LOSS_TOLERANCE: f64 = 1e-5;

@@ -1,7 +1,8 @@
 //! From the config's words to what the model crate does: how frozen weights are held, and what is
 //! computed in.
 
-use vlft_model::{Frozen, Part, Quantization, Storage};
+use vlft_checkpoint::{Part, Storage};
+use vlft_model::{Frozen, Quantization};
 
 use crate::config::{Base, Compute, ModelConfig};
 

@@ -8,10 +8,8 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use vlft_base::output::{Existing, PartialDir, write_atomic};
 use vlft_base::{Diagnostic, Result};
-use vlft_model::{
-    Adapters, Checkpoint as TensorFile, Config as ModelConfig, Layout, Storage, read_adapter,
-    tensors_to_bytes, write_adapter,
-};
+use vlft_checkpoint::{Checkpoint as TensorFile, Config as ModelConfig, Layout, Storage};
+use vlft_model::{Adapters, read_adapter, tensor, tensors_to_bytes, write_adapter};
 
 use crate::lock::Lock;
 use crate::optim::{AdamW, Moments, State as ModuleState};
@@ -88,8 +86,9 @@ impl Progress {
         }
 
         let file = TensorFile::open_file(&dir.join(OPTIMIZER_FILE))?;
-        let moment =
-            |name: String, like: &Tensor<2>| file.tensor(&name, like.dims(), Storage::F32, device);
+        let moment = |name: String, like: &Tensor<2>| {
+            tensor(&file, &name, like.dims(), Storage::F32, device)
+        };
         let modules = layout
             .modules
             .iter()

@@ -15,8 +15,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize, Serializer};
 use vlft_base::{Diagnostic, Result};
-use vlft_model::lora::TEXT_TARGETS;
-use vlft_model::{LoraSpec, LoraTargets, Part};
+use vlft_checkpoint::{LoraSpec, LoraTargets, Part, TEXT_TARGETS};
 
 pub use changes::{Change, check_changeable};
 use reader::{Bound, Choice, Reader, Section};

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vlft_base::{Diagnostic, Result, format};
-use vlft_model::Config as ModelConfig;
+use vlft_checkpoint::Config as ModelConfig;
 use vlft_processor::image_cache::CacheReport;
 use vlft_processor::processor::{Options as Limits, Processor};
 

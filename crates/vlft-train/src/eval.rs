@@ -7,10 +7,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use vlft_base::{Diagnostic, Kind, Result, format};
-use vlft_model::{
-    Adapters, Checkpoint, Compute, Config as ModelConfig, Frozen, Quantization, Qwen3Vl,
-    read_adapter, read_adapter_config,
-};
+use vlft_checkpoint::{Checkpoint, Config as ModelConfig, read_adapter_config};
+use vlft_model::{Adapters, Compute, Frozen, Quantization, Qwen3Vl, read_adapter};
 use vlft_processor::processor::{Options as Limits, Processor};
 
 use crate::base::default_parts;

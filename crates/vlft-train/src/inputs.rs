@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use vlft_base::digest::{Hasher, sha256, sha256_file};
 use vlft_base::output::{cannot, write_atomic};
 use vlft_base::{Diagnostic, Result, format};
+use vlft_checkpoint::Checkpoint;
 use vlft_dataset::image_path::{base_of, find};
 use vlft_dataset::jsonl;
-use vlft_model::Checkpoint;
 use vlft_processor::contract::Contract;
 
 use crate::config::{Change, Config, OnError};

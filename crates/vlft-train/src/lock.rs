@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use vlft_base::output::write_atomic;
 use vlft_base::{Diagnostic, Result};
-use vlft_model::Part;
+use vlft_checkpoint::Part;
 use vlft_processor::contract::Contract;
 
 use crate::base::default_parts;

@@ -1,7 +1,6 @@
 //! The learning rate of each matrix, as a multiple of the schedule's.
 
-use vlft_model::Layout;
-use vlft_model::lora::Group;
+use vlft_checkpoint::{Group, Layout};
 
 use crate::config::TrainConfig;
 

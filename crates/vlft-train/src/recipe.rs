@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use vlft_base::{Diagnostic, Result};
-use vlft_model::{Adapters, Checkpoint, Config as ModelConfig, Layout, Qwen3Vl};
+use vlft_checkpoint::{Checkpoint, Config as ModelConfig, Layout};
+use vlft_model::{Adapters, Qwen3Vl};
 use vlft_processor::image_cache::CacheReport;
 
 use crate::answers::Asked;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use vlft_base::{Diagnostic, Result, format};
+use vlft_checkpoint::Config as ModelConfig;
 use vlft_dataset::jsonl::{self, Numbered};
 use vlft_dataset::record::Record;
-use vlft_model::Config as ModelConfig;
 use vlft_processor::processor::{Processor, Prompt};
 use vlft_processor::sample::Sample;
 

@@ -2,8 +2,8 @@
 //! `lora.init`.
 
 use vlft_base::{Diagnostic, Result, format};
-use vlft_model::lora::{Adapted, Group};
-use vlft_model::{Adapters, Config as ModelConfig, Layout, read_adapter, read_adapter_config};
+use vlft_checkpoint::{Adapted, Config as ModelConfig, Group, Layout, read_adapter_config};
+use vlft_model::{Adapters, read_adapter};
 
 use crate::config::Config;
 

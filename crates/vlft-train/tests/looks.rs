@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use vlft_base::output::Existing;
+use vlft_checkpoint::{Storage, write_random_weights};
 use vlft_example::{digits, tiny_model};
-use vlft_model::{Storage, write_random_weights};
 use vlft_train::config::{Base, Config, Schedule};
 use vlft_train::device::Device;
 use vlft_train::{eval, recipe};
@@ -30,7 +30,7 @@ fn shuffled_pictures_make_it_worse() {
     digits::generate(&options, &data).unwrap();
     fs::create_dir(&model).unwrap();
     tiny_model::write_files(&model, &tiny_model::Size::default()).unwrap();
-    let model_config = vlft_model::Config::from_dir(&model).unwrap();
+    let model_config = vlft_checkpoint::Config::from_dir(&model).unwrap();
     write_random_weights(&model, &model_config, SEED, Storage::F32, u64::MAX).unwrap();
 
     let mut config = Config::new(&model, Base::F32, data.join("train.jsonl"));

@@ -16,10 +16,9 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device as Flex, Tensor};
 use serde_json::Value;
+use vlft_checkpoint::{Checkpoint, Config as ModelConfig};
 use vlft_dataset::record::Record;
-use vlft_model::{
-    AdapterGradients, Adapters, Checkpoint, Config as ModelConfig, Frozen, Inputs, Qwen3Vl,
-};
+use vlft_model::{AdapterGradients, Adapters, Frozen, Inputs, Qwen3Vl};
 use vlft_processor::processor::{Options as Limits, Processor};
 use vlft_processor::sample::Sample;
 use vlft_train::config::{Base, Config};

@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use burn::tensor::{DType, Device, Tensor};
 use half::bf16;
 use vlft_base::{Diagnostic, Result};
+use vlft_checkpoint::{Checkpoint, Config, Layout, Storage};
 use vlft_kernels::nf4::{Code, Nf4Matrix, quantize};
 
-use super::Config;
-use crate::checkpoint::{Checkpoint, Storage};
 use crate::frozen::{Cache, Frozen, not_finite};
 use crate::linear::{Linear, Weight, as_type};
-use crate::lora::Layout;
+use crate::quantized;
+use crate::tensor::tensor;
 
 pub(super) struct Loader<'a> {
     checkpoint: &'a Checkpoint,
@@ -81,15 +81,14 @@ impl<'a> Loader<'a> {
     /// A vector: a norm's weight or a bias.
     pub(super) fn vector(&self, name: &str) -> Result<Tensor<1>> {
         let size = self.shape(name)?.iter().product();
-        self.checkpoint
-            .tensor(name, [size], self.storage, self.device)
+        tensor(self.checkpoint, name, [size], self.storage, self.device)
     }
 
     /// A matrix `[out, in]`; further axes (the patch convolution's) are flattened into `in`.
     pub(super) fn matrix(&self, name: &str) -> Result<Weight> {
         let shape = self.shape(name)?;
         let shape = [shape[0], shape[1..].iter().product()];
-        if let Some(matrix) = self.checkpoint.nf4(name, self.device)? {
+        if let Some(matrix) = quantized::load(self.checkpoint, name, self.device)? {
             return Ok(match (&self.frozen.quantization, self.storage) {
                 (Some(_), _) => Weight::Nf4(matrix),
                 (None, Storage::Bf16) => Weight::Dense(as_type(matrix.matrix(), DType::BF16)),
@@ -100,9 +99,13 @@ impl<'a> Loader<'a> {
             return Ok(Weight::Nf4(self.quantize(name, shape)?));
         }
         let (storage, device) = (self.storage, self.device);
-        Ok(Weight::Dense(
-            self.checkpoint.tensor(name, shape, storage, device)?,
-        ))
+        Ok(Weight::Dense(tensor(
+            self.checkpoint,
+            name,
+            shape,
+            storage,
+            device,
+        )?))
     }
 
     /// From the cache, or now: on the host at once, one matrix at a time.
@@ -110,7 +113,7 @@ impl<'a> Loader<'a> {
         let cached = self.cache.as_ref().and_then(|cache| cache.found.as_ref());
         if let Some(cached) = cached
             && cached.shape(name) == Some(&shape)
-            && let Some(matrix) = cached.nf4(name, self.device)?
+            && let Some(matrix) = quantized::load(cached, name, self.device)?
         {
             return Ok(matrix);
         }

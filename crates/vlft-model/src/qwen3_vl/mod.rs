@@ -6,12 +6,10 @@
 //!
 //! Shapes: B rows, T tokens, N = B T, d text width, P patches, M merged image tokens, V vocabulary.
 
-mod config;
 mod decode;
 mod gradient;
 mod loader;
 mod rope;
-mod tensors;
 mod text;
 mod vision;
 
@@ -19,17 +17,16 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use vlft_base::Result;
+use vlft_checkpoint::{Checkpoint, Config, Layout};
 use vlft_kernels::cross_entropy::cross_entropy;
 use vlft_kernels::random::{Key, uniform};
 
-pub use config::{Config, TextConfig, VisionConfig};
 pub use decode::PromptImages;
 pub use vision::PositionTaps;
 
-use crate::checkpoint::Checkpoint;
 use crate::frozen::Frozen;
 use crate::linear::{Weight, as_type};
-use crate::lora::{Adapters, Layout};
+use crate::lora::Adapters;
 use loader::Loader;
 use text::{TextContext, TextModel};
 use vision::VisionModel;

@@ -1,8 +1,7 @@
 //! Rotary tables, computed on the host in f32 as transformers does, and sent once per batch.
 
 use burn::tensor::{Device, Tensor, TensorData};
-
-use super::config::{TextConfig, VisionConfig};
+use vlft_checkpoint::{TextConfig, VisionConfig};
 
 /// Cosines and sines, `[N, D]`, each half of D the same.
 #[derive(Clone)]

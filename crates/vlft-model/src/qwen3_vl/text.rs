@@ -3,10 +3,10 @@
 
 use burn::tensor::{DType, Device, Tensor};
 use vlft_base::Result;
+use vlft_checkpoint::TextConfig;
 use vlft_kernels::attention::{Pattern, attention};
 use vlft_kernels::{activation, norm, rotary::rotary};
 
-use super::config::TextConfig;
 use super::loader::Loader;
 use super::rope::RotaryTables;
 use crate::linear::{Linear, Weight, as_type};

@@ -3,10 +3,10 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use vlft_base::Result;
+use vlft_checkpoint::VisionConfig;
 use vlft_kernels::attention::{Pattern, attention};
 use vlft_kernels::{activation, norm, rotary::rotary};
 
-use super::config::VisionConfig;
 use super::loader::Loader;
 use super::rope::{PatchPosition, RotaryTables, patch_positions};
 use crate::linear::{Linear, Weight, as_type};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use vlft_base::format::grouped;
 use vlft_base::{Diagnostic, Result, did_you_mean, one_of};
-use vlft_model::LoraTargets;
+use vlft_checkpoint::LoraTargets;
 
 use super::source::{Kind, Origin, Source, Value};
 

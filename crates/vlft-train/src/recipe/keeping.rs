@@ -6,7 +6,8 @@ use std::path::Path;
 
 use vlft_base::Result;
 use vlft_base::output::{Existing, PartialDir, cannot};
-use vlft_model::{ADAPTER_FILES, Config as ModelConfig, write_adapter};
+use vlft_checkpoint::{ADAPTER_FILES, Config as ModelConfig};
+use vlft_model::write_adapter;
 
 use super::{Observer, Trainer};
 use crate::checkpoint::Progress;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
-use vlft_model::Config as ModelConfig;
+use vlft_checkpoint::Config as ModelConfig;
 use vlft_processor::image_cache::CacheReport;
 use vlft_processor::processor::{Options as Limits, Processor};
 use vlft_train::samples::{Limit, Samples};

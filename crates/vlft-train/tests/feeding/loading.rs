@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vlft_base::Diagnostic;
-use vlft_model::Config as ModelConfig;
+use vlft_checkpoint::Config as ModelConfig;
 use vlft_processor::processor::{Options as Limits, Processor};
 use vlft_train::batch::MicroBatch;
 use vlft_train::loading::{Stream, Workers};

@@ -9,11 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Value, json};
+use vlft_checkpoint::{Checkpoint, Config as ModelConfig, Layout, LoraSpec, Storage};
 use vlft_model::lora::Pair;
-use vlft_model::{
-    AdapterGradients, Adapters, Checkpoint, Config as ModelConfig, Layout, LoraSpec, Qwen3Vl,
-    Storage,
-};
+use vlft_model::{AdapterGradients, Adapters, Qwen3Vl};
 use vlft_processor::processor::{Options as Limits, Processor};
 use vlft_train::batch::MicroBatch;
 use vlft_train::config::TooLong;

@@ -10,9 +10,9 @@ use clap::builder::RangedU64ValueParser;
 use serde::{Deserialize, Serialize};
 use vlft_base::output::{Existing, PartialDir, cannot, check_folder, write_atomic};
 use vlft_base::{Diagnostic, Result, format};
+use vlft_checkpoint::{Storage, write_random_weights};
 use vlft_dataset::pdfium;
 use vlft_example::{documents, tiny_model};
-use vlft_model::{Storage, write_random_weights};
 use vlft_train::device::Device;
 use vlft_train::eval::{self, Evaluation};
 use vlft_train::log::{Line, SummaryLine, read_metrics};
@@ -181,7 +181,7 @@ fn install_pdfium(given: Option<&Path>, terminal: &Terminal) -> Result<()> {
 fn random_model(folder: &Path) -> Result<()> {
     let dir = PartialDir::create(folder, Existing::Replace)?;
     tiny_model::write_files(dir.path(), &tiny_model::Size::default())?;
-    let config = vlft_model::Config::from_dir(dir.path())?;
+    let config = vlft_checkpoint::Config::from_dir(dir.path())?;
     write_random_weights(dir.path(), &config, SEED, Storage::F32, u64::MAX)?;
     dir.commit()
 }

@@ -15,7 +15,7 @@ use vlft_base::output::write_atomic;
 use vlft_base::{Diagnostic, Result};
 
 use crate::checkpoint::Storage;
-use crate::qwen3_vl::Config;
+use crate::config::Config;
 
 /// Writes `model.safetensors`, or shards of at most `max_shard_bytes` and their index.
 ///

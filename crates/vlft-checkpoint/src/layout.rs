@@ -7,7 +7,7 @@ use fancy_regex::Regex;
 use serde::Serialize;
 use vlft_base::{Diagnostic, Result, did_you_mean, one_of};
 
-use crate::qwen3_vl::Config;
+use crate::config::Config;
 
 /// Linear layers of a language-model block that can be adapted, by their Hugging Face names.
 pub const TEXT_TARGETS: [&str; 7] = [
@@ -191,7 +191,7 @@ impl Layout {
 
     /// Where the modules whose names start with `prefix` stand in the list: one run, since the
     /// list is in model order.
-    pub(crate) fn range(&self, prefix: &str) -> Range<usize> {
+    pub fn range(&self, prefix: &str) -> Range<usize> {
         let inside = |module: &Adapted| module.name.starts_with(prefix);
         let start = self.modules.iter().position(inside).unwrap_or(0);
         start..start + self.modules.iter().filter(|module| inside(module)).count()

@@ -6,17 +6,15 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
-use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use vlft_base::digest::Hasher;
 use vlft_base::{Diagnostic, Result, did_you_mean, format};
-use vlft_kernels::nf4::Nf4Matrix;
 
+use crate::float::Float;
 use crate::mmap;
-use crate::quantized::QuantState;
+use crate::quant_state::QuantState;
 
 /// The type dense tensors are held in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,28 +164,27 @@ impl Checkpoint {
         !self.quantized.is_empty()
     }
 
-    /// The matrix as it is packed in the file; None if it is not quantised.
-    pub(crate) fn nf4(&self, name: &str, device: &Device) -> Result<Option<Nf4Matrix>> {
-        let state = self.quantized.get(name);
-        state
-            .map(|state| state.load(self, name, device))
-            .transpose()
+    /// How the matrix is quantised; None if it is not.
+    pub fn quant_state(&self, name: &str) -> Option<&QuantState> {
+        self.quantized.get(name)
     }
 
-    pub(crate) fn file_of(&self, name: &str) -> &Path {
+    /// The file a tensor is in, or the folder if there is no such tensor.
+    pub fn file_of(&self, name: &str) -> &Path {
         match self.tensors.get(name) {
             Some(entry) => &self.files[entry.file].0,
             None => &self.dir,
         }
     }
 
-    pub(crate) fn dtype_and_count(&self, name: &str) -> Option<(Dtype, usize)> {
+    /// Type and number of elements, as they are in the file.
+    pub fn dtype_and_count(&self, name: &str) -> Option<(Dtype, usize)> {
         let entry = self.tensors.get(name)?;
         Some((entry.dtype, entry.shape.iter().product()))
     }
 
     /// Adds the files' names and whole contents to a hash.
-    pub(crate) fn hash_content(&self, hasher: &mut Hasher) {
+    pub fn hash_content(&self, hasher: &mut Hasher) {
         for (path, map) in &self.files {
             let name = path.file_name().unwrap_or_default();
             hasher.add(name.as_encoded_bytes());
@@ -229,7 +226,7 @@ impl Checkpoint {
                     shape_text(self.shape(name).unwrap_or_default()),
                     shape_text(shape)
                 )),
-                Some(entry) if float_dtype(entry.dtype).is_none() => {
+                Some(entry) if Float::of(entry.dtype).is_none() => {
                     wrong.push(format!("`{name}` is of type {}", entry.dtype));
                 }
                 Some(_) => {}
@@ -255,64 +252,48 @@ impl Checkpoint {
         })
     }
 
-    /// Loads one tensor of the wanted shape. The shape was checked before by [`Self::check`]; here
-    /// a difference in the number of elements is still an error, never a panic.
-    pub fn tensor<const R: usize>(
-        &self,
-        name: &str,
-        shape: [usize; R],
-        storage: Storage,
-        device: &Device,
-    ) -> Result<Tensor<R>> {
+    /// Bytes and type of one floating-point tensor, if it has this many elements. Shapes were
+    /// checked before by [`Self::check`]; here a difference is still an error, never a panic.
+    pub fn floats(&self, name: &str, shape: &[usize]) -> Result<(&[u8], Float)> {
         let (entry, bytes) = self.bytes(name)?;
         if entry.shape.iter().product::<usize>() != shape.iter().product::<usize>() {
             return Err(Diagnostic::error("tensor has the wrong shape")
                 .at(&self.files[entry.file].0)
                 .detail(format!("tensor `{name}`"))
-                .expected(shape_text(&shape))
+                .expected(shape_text(shape))
                 .found(shape_text(&entry.shape)));
         }
-        let stored = float_dtype(entry.dtype).ok_or_else(|| {
+        let stored = Float::of(entry.dtype).ok_or_else(|| {
             Diagnostic::error("tensor is not of a floating-point type that this version reads")
                 .at(&self.files[entry.file].0)
                 .detail(format!("tensor `{name}`"))
                 .expected("F32, BF16 or F16")
                 .found(entry.dtype.to_string())
         })?;
-        let wanted = match storage {
-            Storage::F32 => DType::F32,
-            Storage::Bf16 => DType::BF16,
-            Storage::AsStored if stored == DType::BF16 => DType::BF16,
-            Storage::AsStored => DType::F32,
-        };
-        let data = if stored == wanted {
-            TensorData::from_bytes_vec(bytes.to_vec(), shape, wanted)
-        } else if wanted == DType::F32 {
-            TensorData::new(to_f32(bytes, stored), shape)
-        } else {
-            let rounded: Vec<bf16> = to_f32(bytes, stored)
-                .into_iter()
-                .map(bf16::from_f32)
-                .collect();
-            TensorData::new(rounded, shape)
-        };
-        // The copy is what is needed from now on; both together would be twice the model.
-        mmap::release(&self.files[entry.file].1, &entry.range);
-        Ok(Tensor::from_data(data, (device, wanted)))
+        Ok((bytes, stored))
+    }
+
+    /// Says that this tensor's bytes will not be read again soon, so that they do not count as
+    /// memory of ours: a copy and the mapping together would be twice the model.
+    pub fn release(&self, name: &str) {
+        if let Some(entry) = self.tensors.get(name) {
+            mmap::release(&self.files[entry.file].1, &entry.range);
+        }
     }
 
     /// The raw values as f32, for tests and for tools that need no tensor.
     pub fn values(&self, name: &str) -> Result<Vec<f32>> {
         let (entry, bytes) = self.bytes(name)?;
-        match float_dtype(entry.dtype) {
-            Some(stored) => Ok(to_f32(bytes, stored)),
+        match Float::of(entry.dtype) {
+            Some(stored) => Ok(stored.to_f32(bytes)),
             None => Err(Diagnostic::error(format!(
                 "tensor `{name}` is not floating-point"
             ))),
         }
     }
 
-    pub(crate) fn bytes_of(&self, name: &str) -> Result<&[u8]> {
+    /// As they are in the file.
+    pub fn bytes_of(&self, name: &str) -> Result<&[u8]> {
         Ok(self.bytes(name)?.1)
     }
 
@@ -349,40 +330,8 @@ fn read_weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
         .collect()
 }
 
-fn float_dtype(dtype: Dtype) -> Option<DType> {
-    match dtype {
-        Dtype::F32 => Some(DType::F32),
-        Dtype::BF16 => Some(DType::BF16),
-        Dtype::F16 => Some(DType::F16),
-        _ => None,
-    }
-}
-
-/// Little-endian bytes to f32. The mapping need not be aligned, so values are put together.
-fn to_f32(bytes: &[u8], stored: DType) -> Vec<f32> {
-    match stored {
-        DType::BF16 => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| bf16::from_le_bytes(*b).to_f32())
-            .collect(),
-        DType::F16 => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| f16::from_le_bytes(*b).to_f32())
-            .collect(),
-        _ => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| f32::from_le_bytes(*b))
-            .collect(),
-    }
-}
-
-pub(crate) fn shape_text(shape: &[usize]) -> String {
+/// `[2, 3]`
+pub fn shape_text(shape: &[usize]) -> String {
     let sides: Vec<String> = shape.iter().map(usize::to_string).collect();
     format!("[{}]", sides.join(", "))
 }

@@ -1,8 +1,8 @@
 //! The one list of tensor names and shapes of a dense Qwen3-VL, as a function of its config: what a
 //! checkpoint must hold, what a random one is made of, and which linear layers LoRA can adapt.
 
-use super::Config;
-use crate::lora::Module;
+use crate::config::Config;
+use crate::layout::Module;
 
 impl Config {
     /// Every tensor of the checkpoint with its shape, in model order.
@@ -155,7 +155,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::lora::{Layout, LoraSpec};
+    use crate::layout::{Layout, LoraSpec};
 
     fn published(
         d: usize,

@@ -1,0 +1,25 @@
+//! The files of models and adapters: `config.json`, safetensors with their names and shapes, which
+//! layers LoRA adapts, `adapter_config.json`. Names and bytes only: what is computed with them is
+//! `vlft-model`'s, so that a checkpoint can be looked at, checked and merged without a tensor library.
+
+mod adapter;
+mod checkpoint;
+mod config;
+pub mod float;
+mod layout;
+mod mmap;
+mod part;
+mod quant_state;
+mod random;
+mod tensors;
+
+pub use adapter::{
+    ADAPTER_FILES, AdapterConfig, AdapterFile, F32Matrix, matrices_to_bytes, read_adapter_config,
+    tensor_name, write_adapter,
+};
+pub use checkpoint::{Checkpoint, Storage, shape_text};
+pub use config::{Config, TextConfig, VisionConfig};
+pub use layout::{Adapted, Group, Layout, LoraSpec, LoraTargets, Module, TEXT_TARGETS};
+pub use part::Part;
+pub use quant_state::QuantState;
+pub use random::write_random_weights;
