@@ -3,5 +3,7 @@
 mod arguments;
 mod cases;
 mod doctor;
+mod inspect;
+mod many_machines;
 mod rasterize;
 mod unpack;

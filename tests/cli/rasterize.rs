@@ -118,8 +118,9 @@ fn a_folder_becomes_images_and_a_manifest() {
             (&page["width"], &page["height"]),
             (&200.into(), &100.into())
         );
-        assert_eq!((&page["dpi"], &page["version"]), (&100.0.into(), &1.into()));
-        assert_eq!(page["text_chars"], 5);
+        assert_eq!((&page["dpi"], &page["version"]), (&100.0.into(), &2.into()));
+        assert_eq!(page["content"]["text_chars"], 5);
+        assert_eq!(page["content"]["verdict"], "born_digital");
         let png = fs::read(dir.path().join("out").join(page["file"].as_str().unwrap())).unwrap();
         assert_eq!(page["bytes"], png.len());
         // Of the header: width, height, bits, colour type (0 gray, 2 RGB).
@@ -284,6 +285,23 @@ fn nothing_to_do_and_what_cannot_be_done() {
             "cannot be used together",
         ),
         (
+            &[
+                "in",
+                "--out",
+                "out",
+                "--max-pixels",
+                "99999",
+                "--model-size",
+            ],
+            2,
+            "too few pixels for `--model-size`",
+        ),
+        (
+            &["in", "--out", "out", "--shard", "auto"],
+            2,
+            "finds nothing in the environment",
+        ),
+        (
             &["in", "--out", "out", "--password-file", "empty-pw"],
             2,
             "the password file is empty",
@@ -304,10 +322,10 @@ fn nothing_to_do_and_what_cannot_be_done() {
         assert!(said.stderr.contains(expected), "{args:?}: {}", said.stderr);
         assert!(!dir.path().join("out").exists(), "{args:?} wrote something");
     }
-    let said = run_in(dir.path(), &["rasterize-worker"]);
+    let said = run_in(dir.path(), &["pdf-worker"]);
     assert_eq!(said.code, Some(2));
     assert!(
-        said.stderr.contains("started by `vlft rasterize` only"),
+        said.stderr.contains("started by other commands only"),
         "{}",
         said.stderr
     );
@@ -446,31 +464,162 @@ fn documents_whose_names_differ_only_in_case_keep_apart() {
 }
 
 #[test]
-fn another_file_under_a_known_name_is_refused() {
-    let dir = folder(&[("one/a.pdf", document(1)), ("two/a.pdf", document(2))]);
-    assert_eq!(
-        run_in(dir.path(), &["rasterize", "one", "--out", "out"]).code,
-        Some(0)
+fn a_pdf_that_has_changed_is_drawn_anew() {
+    let dir = folder(&[("one/a.pdf", document(2)), ("one/b.pdf", document(1))]);
+    let args = ["rasterize", "one", "--out", "out"];
+    assert_eq!(run_in(dir.path(), &args).code, Some(0));
+    fs::write(dir.path().join("one/a.pdf"), pdf(&[Page::new(50, 50, "")])).unwrap();
+    let said = run_in(dir.path(), &args);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(
+        said.stdout.starts_with(
+            "documents  2 found: 1 rasterized, 1 unchanged, 0 rejected\n\
+             pages      1 written, 1 kept, 0 rejected\n\
+             changed    1 PDF since the last run, all pages drawn anew\n"
+        ),
+        "{}",
+        said.stdout
     );
-    let said = run_in(dir.path(), &["rasterize", "two", "--out", "out"]);
+    let pages = lines(&dir.path().join("out/manifest.jsonl"));
+    assert_eq!((pages.len(), &pages[0]["pages"]), (2, &1.into()));
+    // The page it no longer has is gone, so that nobody takes it for a loose image.
+    assert!(!dir.path().join("out/a-p002.png").exists());
+
+    // What is no PDF any more is said, and what was drawn of it stays until it is one again.
+    fs::write(dir.path().join("one/a.pdf"), "gone").unwrap();
+    let said = run_in(dir.path(), &args);
     assert_eq!(said.code, Some(1));
     assert!(
         said.stderr
-            .contains("pages of another file under this name"),
+            .contains("the file has changed, and its earlier pages are kept"),
         "{}",
         said.stderr
     );
-    assert_eq!(lines(&dir.path().join("out/manifest.jsonl")).len(), 1);
-    // Who removes its image gets the new one, and no page of the old.
-    fs::remove_file(dir.path().join("out/a-p001.png")).unwrap();
-    let said = run_in(dir.path(), &["rasterize", "two", "--out", "out"]);
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
-    let pages = lines(&dir.path().join("out/manifest.jsonl"));
-    assert_eq!((pages.len(), &pages[0]["pages"]), (2, &2.into()));
-    // In one command both have their place.
-    let said = run_in(dir.path(), &["rasterize", "one", "two", "--out", "both"]);
+    assert_eq!(lines(&dir.path().join("out/manifest.jsonl")).len(), 2);
+
+    // Two folders with equal names have their places in one command.
+    fs::create_dir(dir.path().join("two")).unwrap();
+    fs::write(dir.path().join("two/b.pdf"), document(2)).unwrap();
+    let said = run_in(
+        dir.path(),
+        &["rasterize", "one/b.pdf", "two/b.pdf", "--out", "both"],
+    );
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     assert_eq!(lines(&dir.path().join("both/manifest.jsonl")).len(), 3);
+}
+
+#[test]
+fn only_the_pages_asked_for_and_later_the_others() {
+    let dir = folder(&[("in/a.pdf", document(5)), ("in/b.pdf", document(1))]);
+    let args = ["rasterize", "in", "--out", "out"];
+    let some = [&args[..], &["--pages", "2-3,5"]].concat();
+    let said = run_in(dir.path(), &some);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(
+        said.stdout.starts_with(
+            "documents  2 found: 1 rasterized, 0 unchanged, 0 rejected, 1 without a page asked for\n\
+             pages      3 written, 0 kept, 0 rejected, 3 not asked for\n"
+        ),
+        "{}",
+        said.stdout
+    );
+    let manifest = dir.path().join("out/manifest.jsonl");
+    let drawn = || -> Vec<Value> {
+        lines(&manifest)
+            .iter()
+            .map(|page| page["page"].clone())
+            .collect()
+    };
+    assert_eq!(drawn(), [2, 3, 5]);
+    assert_eq!(lines(&manifest)[0]["selected"], "2-3,5");
+    let again = run_in(dir.path(), &some);
+    assert!(
+        again.stdout.contains("0 written, 3 kept"),
+        "{}",
+        again.stdout
+    );
+    // It is a whole document for what comes after: nobody asked for the rest.
+    fs::write(
+        dir.path().join("labels.json"),
+        r#"[{"filename": "a.pdf", "x": "y"}]"#,
+    )
+    .unwrap();
+    let mapping = "version = 1\ndocument = \"filename\"\n[prompt]\nuser = \"Read.\"\n\
+                   [[fields]]\nname = \"x\"\ntype = \"string\"\n";
+    fs::write(dir.path().join("m.toml"), mapping).unwrap();
+    let build = [
+        "build-jsonl",
+        "--labels",
+        "labels.json",
+        "--images",
+        "out",
+        "--mapping",
+        "m.toml",
+    ];
+    let built = run_in(dir.path(), &[&build[..], &["--out", "all.jsonl"]].concat());
+    assert_eq!(built.code, Some(0), "{}\n{}", built.stdout, built.stderr);
+    assert!(built.stdout.contains("pages 3"), "{}", built.stdout);
+    let all = run_in(dir.path(), &args);
+    assert!(all.stdout.contains("3 written, 3 kept"), "{}", all.stdout);
+    assert_eq!(drawn(), [1, 2, 3, 4, 5, 1]);
+}
+
+#[test]
+fn pages_of_the_models_own_size() {
+    let dir = folder(&[("a4.pdf", pdf(&[Page::new(595, 842, "")]))]);
+    let args = [
+        "rasterize",
+        "a4.pdf",
+        "--out",
+        "out",
+        "--max-pixels",
+        "1310720",
+        "--model-size",
+    ];
+    assert_eq!(run_in(dir.path(), &args).code, Some(0));
+    let page = &lines(&dir.path().join("out/manifest.jsonl"))[0];
+    assert_eq!(
+        (&page["width"], &page["height"]),
+        (&960.into(), &1344.into())
+    );
+    // It is another request than the cap alone.
+    let capped = run_in(dir.path(), &args[..6]);
+    assert_eq!(capped.code, Some(2));
+    assert!(
+        capped.stderr.contains(
+            "expected `--max-pixels 1310720 --format png`, found `--max-pixels 1310720 --model-size --format png`"
+        ),
+        "{}",
+        capped.stderr
+    );
+}
+
+/// What version 1 wrote is resumed, and its pages without facts are counted.
+#[test]
+fn a_manifest_of_version_1_is_read() {
+    let dir = folder(&[("in/a.pdf", document(2))]);
+    let args = ["rasterize", "in", "--out", "out"];
+    assert_eq!(run_in(dir.path(), &args).code, Some(0));
+    let path = dir.path().join("out/manifest.jsonl");
+    let mut pages = lines(&path);
+    for page in &mut pages {
+        let page = page.as_object_mut().unwrap();
+        page.remove("content");
+        page.insert("version".into(), 1.into());
+        page.insert("text_chars".into(), 5.into());
+    }
+    let text: Vec<String> = pages.iter().map(Value::to_string).collect();
+    fs::write(&path, text.join("\n") + "\n").unwrap();
+    let said = run_in(dir.path(), &args);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(
+        said.stdout.contains("0 written, 2 kept")
+            && said
+                .stdout
+                .contains("2 pages of an older vlft without text-layer facts"),
+        "{}",
+        said.stdout
+    );
 }
 
 /// Waits for something that another process does.

@@ -11,6 +11,7 @@ pub(crate) struct Page {
     content: String,
     rotate: u32,
     resources: String,
+    annotations: String,
     missing: bool,
 }
 
@@ -23,6 +24,7 @@ impl Page {
             content: content.to_owned(),
             rotate: 0,
             resources: String::new(),
+            annotations: String::new(),
             missing: false,
         }
     }
@@ -44,6 +46,12 @@ impl Page {
     /// More resources, such as `/XObject << /X 9 0 R >>`.
     pub(crate) fn resources(mut self, resources: &str) -> Self {
         self.resources = resources.to_owned();
+        self
+    }
+
+    /// References of annotations, such as `9 0 R`.
+    pub(crate) fn annotations(mut self, references: &str) -> Self {
+        self.annotations = references.to_owned();
         self
     }
 }
@@ -72,12 +80,13 @@ pub(crate) fn pdf_with(pages: &[Page], more: &[String]) -> Vec<u8> {
         kids += &format!("{named} 0 R ");
         objects.push(format!(
             "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {} {}] /Rotate {} /Contents {} 0 R \
-             /Resources << /Font << /F1 3 0 R >> {} >> >>",
+             /Resources << /Font << /F1 3 0 R >> {} >> /Annots [{}] >>",
             page.width,
             page.height,
             page.rotate,
             number + 1,
-            page.resources
+            page.resources,
+            page.annotations
         ));
         objects.push(stream("", &page.content));
     }

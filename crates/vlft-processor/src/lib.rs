@@ -19,7 +19,6 @@ mod python_json;
 mod resample;
 pub mod sample;
 pub mod show;
-mod smart_resize;
 mod stop;
 mod tokenizer;
 mod transpose;

@@ -23,9 +23,9 @@ use crate::preprocessor::Preprocessor;
 use crate::resample::{Planes, resample};
 use crate::sample::{IGNORED, PatchedImage, Sample};
 use crate::show::Picture;
-use crate::smart_resize::smart_resize;
 use crate::stop::stop_tokens;
 use crate::tokenizer::{Encoded, IM_END, Tokenizer};
+use vlft_dataset::smart_resize::smart_resize;
 
 /// Shared freely between threads; nothing in it changes.
 pub struct Processor {

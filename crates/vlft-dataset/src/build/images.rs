@@ -151,7 +151,10 @@ fn add_manifest(
             root,
             pattern: Pattern::Manifest,
             files: (start..images.files.len()).collect(),
-            fault: missing_pages(&numbers, pages[0].pages),
+            // What `--pages` left out is not missing.
+            fault: missing_pages(&numbers, pages[0].pages, |page| {
+                pages.iter().any(|p| p.is_wanted(page))
+            }),
             pages: numbers,
             source_sha256: Some(pages[0].source_sha256.clone()),
         });
@@ -221,16 +224,21 @@ fn page_fault(numbers: &[u32]) -> Option<PageFault> {
     }
     let first = numbers[0].min(1);
     let last = *numbers.last().expect("a group has a file");
-    missing_between(numbers, first, last)
+    missing_between(numbers, first, last, |_| true)
 }
 
-fn missing_pages(numbers: &[u32], of: u32) -> Option<PageFault> {
-    missing_between(numbers, 1, of)
+fn missing_pages(numbers: &[u32], of: u32, wanted: impl Fn(u32) -> bool) -> Option<PageFault> {
+    missing_between(numbers, 1, of, wanted)
 }
 
-fn missing_between(numbers: &[u32], first: u32, last: u32) -> Option<PageFault> {
+fn missing_between(
+    numbers: &[u32],
+    first: u32,
+    last: u32,
+    wanted: impl Fn(u32) -> bool,
+) -> Option<PageFault> {
     let missing: Vec<u32> = (first..=last)
-        .filter(|p| numbers.binary_search(p).is_err())
+        .filter(|p| wanted(*p) && numbers.binary_search(p).is_err())
         .collect();
     (!missing.is_empty()).then_some(PageFault::Missing { missing, of: last })
 }
@@ -323,7 +331,7 @@ mod tests {
             })
         );
         assert_eq!(
-            missing_pages(&[1], 3),
+            missing_pages(&[1], 3, |_| true),
             Some(PageFault::Missing {
                 missing: vec![2, 3],
                 of: 3

@@ -5,6 +5,8 @@ mod fetch;
 mod locate;
 
 use std::error::Error;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -73,9 +75,28 @@ pub(crate) fn bind(library: &Library) -> Result<&'static Pdfium> {
 /// Whether the library loads here and has every function we call; it is unloaded again.
 fn probe(path: &Path) -> Result<(), String> {
     match Pdfium::bind_to_library(path) {
+        Ok(_) => Ok(()),
         // Something was started already, so this process cannot try another one.
-        Ok(_) | Err(PdfiumError::PdfiumLibraryBindingsAlreadyInitialized) => Ok(()),
+        Err(PdfiumError::PdfiumLibraryBindingsAlreadyInitialized) => looks_loadable(path),
         Err(e) => Err(reason(&e)),
+    }
+}
+
+/// Whether the file begins as libraries do. A bare name is the system's affair.
+fn looks_loadable(path: &Path) -> Result<(), String> {
+    const SMALLEST: u64 = 4096;
+    let Ok(mut file) = File::open(path) else {
+        return Ok(());
+    };
+    let mut head = [0; 4];
+    let is_library = file.read_exact(&mut head).is_ok()
+        && (head.starts_with(b"\x7fELF")
+            || head.starts_with(b"MZ")
+            // Mach-O of 64 bits, and several in one file.
+            || [[0xcf, 0xfa, 0xed, 0xfe], [0xca, 0xfe, 0xba, 0xbe]].contains(&head));
+    match is_library && file.metadata().is_ok_and(|m| m.len() >= SMALLEST) {
+        true => Ok(()),
+        false => Err("not a library".to_owned()),
     }
 }
 

@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 use vlft_base::output::{Existing, cannot, check_folder, write_atomic};
 use vlft_base::{Diagnostic, Result};
 
-use super::reject::Reject;
 use super::report::Tally;
 use super::{Options, Shard};
 use crate::manifest::{
     ImageFormat, Manifest, PageEntry, Resolution, Torn, manifests_in, read_lines,
 };
+use crate::pdf::Reject;
+use crate::pdf::protocol::Known;
 
 pub(super) struct Output {
     dir: PathBuf,
@@ -117,22 +118,26 @@ impl Output {
         Ok(())
     }
 
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     pub(super) fn pages(&self) -> &[PageEntry] {
         &self.known
     }
 
-    pub(super) fn pages_of(&self, document: &str) -> &[PageEntry] {
-        let start = self
-            .known
-            .partition_point(|p| p.document.as_str() < document);
-        let end = self
-            .known
-            .partition_point(|p| p.document.as_str() <= document);
-        &self.known[start..end]
+    /// What earlier runs left of a document.
+    pub(super) fn known(&self, document: &str) -> Option<Known> {
+        let entries = pages_of(&self.known, document);
+        let first = entries.first()?;
+        // The size tells a file that was cut short by a power failure.
+        let whole = |entry: &&PageEntry| {
+            fs::metadata(self.dir.join(&entry.file)).is_ok_and(|m| m.len() == entry.bytes)
+        };
+        let present: Vec<u32> = entries.iter().filter(whole).map(|e| e.page).collect();
+        // Who removes all images of a document wants it drawn anew, from whatever it is now.
+        (!present.is_empty()).then(|| Known {
+            sha256: first.source_sha256.clone(),
+            pages: first.pages,
+            present,
+            is_foreign: pages_of(&self.own, document) != entries,
+        })
     }
 
     /// Notes a page whose image is written.
@@ -153,12 +158,31 @@ impl Output {
             .sort_by(|a, b| (&a.document, a.page).cmp(&(&b.document, b.page)));
         self.write_rejects(&tally.rejects)?;
         let pages = latest(std::mem::take(&mut self.own));
+        self.remove_outdated(&pages)?;
+        tally.pages.without_facts = pages.iter().filter(|p| p.version == 1).count() as u64;
         let manifest = self.manifest_path();
         Manifest::from_pages(&self.dir, pages)?.write(&manifest)?;
         let journal = self.journal_path();
         drop(self.journal);
         remove_if_there(&journal)?;
         Ok(manifest)
+    }
+
+    /// Removes images of documents that have changed since: a page less, or another name. Before the
+    /// manifest is written, so that none is left that no manifest lists.
+    fn remove_outdated(&self, pages: &[PageEntry]) -> Result<()> {
+        let listed: BTreeSet<&str> = pages.iter().map(|p| p.file.as_str()).collect();
+        let changed = |old: &&PageEntry| {
+            let now = pages_of(pages, &old.document);
+            now.first()
+                .is_some_and(|p| p.source_sha256 != old.source_sha256)
+        };
+        for old in self.known.iter().filter(changed) {
+            if !listed.contains(old.file.as_str()) && is_below(&old.file) {
+                remove_if_there(&self.dir.join(&old.file))?;
+            }
+        }
+        Ok(())
     }
 
     fn write_rejects(&self, rejects: &[Reject]) -> Result<()> {
@@ -189,6 +213,13 @@ impl Output {
             None => format!("{name}.{extension}"),
         })
     }
+}
+
+/// Those of one document, of sorted pages.
+fn pages_of<'a>(pages: &'a [PageEntry], document: &str) -> &'a [PageEntry] {
+    let start = pages.partition_point(|p| p.document.as_str() < document);
+    let end = pages.partition_point(|p| p.document.as_str() <= document);
+    &pages[start..end]
 }
 
 /// Sorted; of several entries for one page the last, and of a document only what was made from its
@@ -296,6 +327,9 @@ fn describe(resolution: Resolution, format: ImageFormat) -> String {
     match resolution {
         Resolution::Dpi(dpi) => format!("`--dpi {dpi} --format {format}`"),
         Resolution::MaxPixels(pixels) => format!("`--max-pixels {pixels} --format {format}`"),
+        Resolution::ModelPixels(pixels) => {
+            format!("`--max-pixels {pixels} --model-size --format {format}`")
+        }
     }
 }
 

@@ -1,6 +1,6 @@
-//! What a run did. The counts reconcile: documents found = rasterized + unchanged + rejected.
+//! What a run did. The counts reconcile: documents found = rasterized + unchanged + rejected + those
+//! without a page that was asked for.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,13 +9,10 @@ use serde::Serialize;
 use vlft_base::Diagnostic;
 use vlft_base::format::{count, grouped};
 
-use super::Options;
-use super::pool::Finished;
-use super::reject::{Reject, Rule};
+use super::{Options, Shard};
+use crate::pdf::pool::Finished;
+use crate::pdf::{Reject, reject};
 use crate::pdfium::Library;
-
-/// So many rejects are shown; all of them are in `rejects.jsonl`.
-const SHOWN: usize = 20;
 
 /// Counts while a run is under way.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +33,10 @@ pub struct Documents {
     pub unchanged: u64,
     /// Without a single page.
     pub rejected: u64,
+    /// None of their pages is among those that `--pages` asks for.
+    pub not_asked: u64,
+    /// Among the rasterized ones: the PDF is another one than the last time, and all was drawn anew.
+    pub changed: u64,
     /// Among the rasterized and unchanged ones: some pages failed.
     pub incomplete: u64,
 }
@@ -47,12 +48,20 @@ pub struct Pages {
     pub kept: u64,
     /// Single pages that failed, in documents that could be opened.
     pub rejected: u64,
+    /// Left out by `--pages`.
+    pub not_asked: u64,
+    /// In the manifest from a version of vlft that did not look at them: without text-layer facts.
+    pub without_facts: u64,
 }
 
 impl Tally {
     pub(super) fn finish(&mut self, finished: Finished) {
         self.pages.kept += finished.kept;
+        self.pages.not_asked += finished.not_asked;
+        self.documents.changed += u64::from(finished.has_changed && finished.written > 0);
+        let has_failed = finished.reject.is_some() || finished.has_rejects;
         match (finished.written, finished.kept) {
+            (0, 0) if !has_failed => self.documents.not_asked += 1,
             (0, 0) => self.documents.rejected += 1,
             (0, _) => self.documents.unchanged += 1,
             _ => self.documents.rasterized += 1,
@@ -73,6 +82,7 @@ pub struct Report {
     pub other_files: u64,
     /// Links below the input directories that lead back up, and were not followed.
     pub link_circles: u64,
+    pub shard: Option<Shard>,
     pub out: PathBuf,
     pub manifest: PathBuf,
     pub seconds: f64,
@@ -95,6 +105,7 @@ impl Report {
             other_files: tally.other_files,
             link_circles: tally.link_circles,
             rejects: tally.rejects,
+            shard: options.shard,
             out: options.out.clone(),
             library,
             manifest,
@@ -114,52 +125,25 @@ impl Report {
         } else {
             "lack pages"
         };
-        let mut problem = Diagnostic::error(match (rejected, incomplete) {
+        let problem = Diagnostic::error(match (rejected, incomplete) {
             (_, 0) => format!("{rejected} {of_all} could not be rasterized"),
             (0, _) => format!("{incomplete} {of_all} {lacks}"),
             _ => format!("{rejected} {of_all} could not be rasterized, and {incomplete} {lacks}"),
         });
-        for reject in self.rejects.iter().take(SHOWN) {
-            problem = problem.at(reject.path()).detail(reject.to_string());
-        }
-        if self.rejects.len() > SHOWN {
-            let more = count((self.rejects.len() - SHOWN) as u64, "more");
-            let list = self.manifest.with_file_name(
-                self.manifest
-                    .file_name()
-                    .map(|name| name.to_string_lossy().replacen("manifest", "rejects", 1))
-                    .unwrap_or_default(),
-            );
-            problem = problem
-                .at(list)
-                .detail(format!("and {}", more.trim_end_matches('s')));
-        }
-        Some(problem.hint(self.hints()))
-    }
-
-    /// The advice for each reason, the most frequent reason first.
-    fn hints(&self) -> String {
-        let mut counts: BTreeMap<Rule, usize> = BTreeMap::new();
-        for reject in &self.rejects {
-            *counts.entry(reject.rule).or_default() += 1;
-        }
-        let mut rules: Vec<(Rule, usize)> = counts.into_iter().collect();
-        rules.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        match rules.as_slice() {
-            [(rule, _)] => rule.hint().to_owned(),
-            _ => rules
-                .iter()
-                .map(|(rule, _)| format!("{}: {}", rule.id(), rule.hint()))
-                .collect::<Vec<_>>()
-                .join("\n      "),
-        }
+        let list = self.manifest.with_file_name(
+            self.manifest
+                .file_name()
+                .map(|name| name.to_string_lossy().replacen("manifest", "rejects", 1))
+                .unwrap_or_default(),
+        );
+        Some(reject::listed(problem, &self.rejects, Some(&list)))
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (documents, pages) = (&self.documents, &self.pages);
-        writeln!(
+        write!(
             f,
             "documents  {} found: {} rasterized, {} unchanged, {} rejected",
             grouped(documents.found),
@@ -167,13 +151,42 @@ impl fmt::Display for Report {
             grouped(documents.unchanged),
             grouped(documents.rejected)
         )?;
-        writeln!(
+        if documents.not_asked > 0 {
+            write!(
+                f,
+                ", {} without a page asked for",
+                grouped(documents.not_asked)
+            )?;
+        }
+        writeln!(f)?;
+        write!(
             f,
             "pages      {} written, {} kept, {} rejected",
             grouped(pages.written),
             grouped(pages.kept),
             grouped(pages.rejected)
         )?;
+        if pages.not_asked > 0 {
+            write!(f, ", {} not asked for", grouped(pages.not_asked))?;
+        }
+        writeln!(f)?;
+        if documents.changed > 0 {
+            let changed = count(documents.changed, "PDF");
+            writeln!(
+                f,
+                "changed    {changed} since the last run, all pages drawn anew"
+            )?;
+        }
+        if pages.without_facts > 0 {
+            let old = count(pages.without_facts, "page");
+            writeln!(
+                f,
+                "facts      {old} of an older vlft without text-layer facts; `--force` draws them anew"
+            )?;
+        }
+        if let Some(Shard { index, count }) = self.shard {
+            writeln!(f, "shard      {index} of {count}")?;
+        }
         if self.link_circles > 0 {
             let links = count(self.link_circles, "link");
             writeln!(f, "links      {links} back to a folder above not followed")?;

@@ -1,7 +1,7 @@
 use super::*;
-use crate::smart_resize::smart_resize;
 use proptest::prelude::*;
 use vlft_base::digest::sha256;
+use vlft_dataset::smart_resize::smart_resize;
 
 /// The definition, one multiplication at a time in i64, straight from the description above.
 fn plain(image: &RgbImage, width: usize, height: usize) -> Vec<Vec<[u8; 3]>> {

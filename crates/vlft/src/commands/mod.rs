@@ -21,6 +21,8 @@ mod doctor;
 #[cfg(feature = "train")]
 mod eval;
 mod exit_codes;
+mod inspect;
+mod pdf_workers;
 mod rasterize;
 mod show;
 mod split;
@@ -47,9 +49,11 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Draw the pages of PDFs: images and a manifest
     Rasterize(rasterize::Args),
-    /// A worker of `rasterize`; it starts them itself
+    /// What PDFs are made of, and which need a model that looks
+    Inspect(inspect::Args),
+    /// A worker of `rasterize` and `inspect`; they start them themselves
     #[command(hide = true)]
-    RasterizeWorker,
+    PdfWorker,
     /// Take images and labels out of zips, safely
     Unpack(unpack::Args),
     /// Labels and page images to records
@@ -92,7 +96,8 @@ impl Command {
             #[cfg(feature = "train")]
             Command::Demo(args) => demo::run(args, terminal),
             Command::Rasterize(args) => rasterize::run(args, terminal),
-            Command::RasterizeWorker => rasterize::work(),
+            Command::Inspect(args) => inspect::run(args, terminal),
+            Command::PdfWorker => rasterize::work(),
             Command::Unpack(args) => unpack::run(args, terminal),
             Command::BuildJsonl(args) => build_jsonl::run(args, terminal),
             Command::Validate(args) => validate::run(args, terminal),

@@ -1,16 +1,16 @@
 //! `vlft rasterize`: PDFs to page images and a manifest.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::ArgAction;
 use vlft_base::format::count;
 use vlft_base::output::Existing;
 use vlft_base::{Diagnostic, Result};
 use vlft_dataset::manifest::{ImageFormat, Resolution};
-use vlft_dataset::rasterize::{self, Options, Report, Shard, WorkerProgram};
+use vlft_dataset::pdf;
+use vlft_dataset::rasterize::{self, Options, Report, Shard, ShardChoice};
 
+use super::pdf_workers::PdfArgs;
 use crate::exit::Exit;
 use crate::terminal::Terminal;
 
@@ -21,8 +21,9 @@ Examples:
   vlft rasterize scans/ extra.pdf --out data/pages --dpi 200 --format jpeg
   vlft rasterize scans/ --out data/pages --max-pixels 1310720 --password-file passwords.txt
   vlft rasterize scans/ --out data/pages --shard 2/8      # one of eight machines
+  vlft rasterize scans/ --out data/pages --shard auto     # of a Slurm array and others
 
-The same command again does only what is missing. Documents and pages that fail are listed in \
+The same command again does only what is missing; a PDF that has changed is drawn anew. Documents and pages that fail are listed in \
 `rejects.jsonl` beside the manifest and make the exit code 1; everything else is written all the \
 same.")]
 pub(crate) struct Args {
@@ -43,37 +44,22 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1024..))]
     max_pixels: Option<u64>,
 
+    /// With `--max-pixels`: exactly the size that the model's processor would make of the page
+    #[arg(long, requires = "max_pixels")]
+    model_size: bool,
+
     /// Of the images: `png`, `jpeg` or `webp` (lossless); or of the report, as for every command
     // The id and the type are those of the global option; see `cli.rs`.
     #[arg(long, value_name = "FORMAT", action = ArgAction::Append,
           value_parser = ["png", "jpeg", "webp", "text", "json"])]
     format: Vec<String>,
 
-    /// Worker processes [default: one per CPU core]
-    #[arg(long, value_name = "N")]
-    jobs: Option<NonZeroUsize>,
-
-    /// Do only part I of N; every document is in exactly one
+    /// Do only part I of N, or the one that the environment names: `auto`, `auto/N`
     #[arg(long, value_name = "I/N")]
-    shard: Option<Shard>,
+    shard: Option<ShardChoice>,
 
-    /// Passwords, one per line; each is tried on documents that ask for one
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
-
-    /// Time for opening a document, and for each page
-    #[arg(long, value_name = "N", default_value_t = 60,
-          value_parser = clap::value_parser!(u64).range(1..))]
-    timeout_secs: u64,
-
-    /// Memory that one worker may use
-    #[arg(long, value_name = "N", default_value_t = 2048,
-          value_parser = clap::value_parser!(u64).range(256..))]
-    worker_memory_mib: u64,
-
-    /// The libpdfium to use, instead of looking for one
-    #[arg(long, value_name = "PATH")]
-    pdfium: Option<PathBuf>,
+    #[command(flatten)]
+    pdf: PdfArgs,
 
     /// Start over: remove the images and manifests of earlier runs in `--out`
     #[arg(long)]
@@ -86,7 +72,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     let dry_run = args.dry_run;
-    let options = options(args)?;
+    let options = options(args, terminal)?;
     if dry_run {
         let plan = rasterize::plan(&options)?;
         terminal.report(&plan);
@@ -108,6 +94,9 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     terminal.note(wrote(&report));
     Ok(verdict(report.rejects.is_empty()))
 }
+
+/// Below this the processor may enlarge what `--model-size` made small.
+const MODEL_PIXELS: u64 = 131_072;
 
 fn verdict(good: bool) -> Exit {
     match good {
@@ -131,23 +120,31 @@ fn wrote(report: &Report) -> String {
     }
 }
 
-fn options(args: Args) -> Result<Options> {
+fn options(args: Args, terminal: &Terminal) -> Result<Options> {
     let image = |name: &String| match name.as_str() {
         "png" => Some(ImageFormat::Png),
         "jpeg" => Some(ImageFormat::Jpeg),
         "webp" => Some(ImageFormat::Webp),
         _ => None,
     };
-    let passwords = match &args.password_file {
-        Some(path) => rasterize::read_passwords(path)?,
-        None => Vec::new(),
+    if let Some(pixels) = args
+        .max_pixels
+        .filter(|n| args.model_size && *n < MODEL_PIXELS)
+    {
+        return Err(Diagnostic::error("too few pixels for `--model-size`")
+            .expected(format!("`--max-pixels` of at least {MODEL_PIXELS}"))
+            .found(format!("{pixels}"))
+            .hint("the model's processor makes no image smaller than 65 536 pixels"));
+    }
+    let shard = match args.shard {
+        Some(choice) => Some(resolve(choice, terminal)?),
+        None => None,
     };
-    let program = std::env::current_exe()
-        .map_err(|e| Diagnostic::error("cannot find this program itself").caused_by(e))?;
     Ok(Options {
         inputs: args.inputs,
         out: args.out,
         resolution: match args.max_pixels {
+            Some(pixels) if args.model_size => Resolution::ModelPixels(pixels),
             Some(pixels) => Resolution::MaxPixels(pixels),
             None => Resolution::Dpi(args.dpi),
         },
@@ -157,23 +154,28 @@ fn options(args: Args) -> Result<Options> {
             .filter_map(image)
             .next_back()
             .unwrap_or(ImageFormat::Png),
-        jobs: args.jobs,
-        shard: args.shard,
-        passwords,
-        pdfium: args.pdfium,
-        timeout: Duration::from_secs(args.timeout_secs),
-        worker_memory_bytes: args.worker_memory_mib << 20,
+        selected: args.pdf.pages.clone(),
+        shard,
         existing: Existing::forced(args.force),
-        worker: WorkerProgram {
-            program,
-            args: vec!["rasterize-worker".into()],
-        },
+        workers: args.pdf.workers()?,
     })
 }
 
-/// The hidden command as which `rasterize` starts this program again.
+fn resolve(choice: ShardChoice, terminal: &Terminal) -> Result<Shard> {
+    let (shard, source) = choice.resolve(&|name| std::env::var(name).ok())?;
+    if let Some(source) = source {
+        let Shard { index, count } = shard;
+        let (engine, variable) = (source.engine, source.variable);
+        terminal.note(format!(
+            "This is shard {index} of {count} ({engine}, `{variable}`)"
+        ));
+    }
+    Ok(shard)
+}
+
+/// The hidden command as which `rasterize` and `inspect` start this program again.
 pub(crate) fn work() -> Result<Exit> {
     let (from_parent, to_parent) = crate::terminal::pipe();
-    rasterize::serve(from_parent, to_parent)?;
+    pdf::serve(from_parent, to_parent)?;
     Ok(Exit::Done)
 }

@@ -16,8 +16,9 @@ use vlft_base::format::bytes;
 use vlft_base::{Diagnostic, Result};
 
 use super::limits::{LOOK_EVERY, MemoryWatch};
+use super::look::InspectedPage;
 use super::names::page_file;
-use super::protocol::{Answer, Job, Setup, from_fatal};
+use super::protocol::{Answer, Drawing, Job, Setup, Task, from_fatal, wants};
 use super::reject::{Reject, Rule};
 use super::worker::partial_of;
 use crate::manifest::PageEntry;
@@ -37,30 +38,41 @@ pub struct WorkerProgram {
 }
 
 /// What the pool reports, in the order in which it happens.
-pub(super) enum Event {
+pub(crate) enum Event {
     Page(Box<PageEntry>),
+    /// A page of this document.
+    Inspected(String, Box<InspectedPage>),
     PageRejected(Reject),
     Finished(Finished),
 }
 
 /// One document is through.
-pub(super) struct Finished {
-    /// Pages drawn now.
-    pub(super) written: u64,
+#[derive(Default)]
+pub(crate) struct Finished {
+    pub(crate) document: String,
+    /// Pages drawn, or looked at, now.
+    pub(crate) written: u64,
     /// Pages that were there before.
-    pub(super) kept: u64,
+    pub(crate) kept: u64,
+    /// Pages that are neither there nor asked for.
+    pub(crate) not_asked: u64,
+    /// Of the document, as far as it was opened.
+    pub(crate) pages: u32,
+    pub(crate) needed_password: bool,
+    /// Its file is another one than the last time; all its pages were drawn anew.
+    pub(crate) has_changed: bool,
     /// Some of its pages failed.
-    pub(super) has_rejects: bool,
+    pub(crate) has_rejects: bool,
     /// Set when the document failed before its first page.
-    pub(super) reject: Option<Reject>,
+    pub(crate) reject: Option<Reject>,
 }
 
-pub(super) struct Crew<'a> {
-    pub(super) program: &'a WorkerProgram,
-    pub(super) setup: &'a Setup,
-    pub(super) size: usize,
+pub(crate) struct Crew<'a> {
+    pub(crate) program: &'a WorkerProgram,
+    pub(crate) setup: &'a Setup,
+    pub(crate) size: usize,
     /// Without a sign of life for this long a worker is ended.
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 impl Crew<'_> {
@@ -68,7 +80,7 @@ impl Crew<'_> {
     ///
     /// # Errors
     /// What `on_event` returns, and what keeps workers from working at all; the others are stopped.
-    pub(super) fn work(
+    pub(crate) fn work(
         &self,
         jobs: Vec<Job>,
         mut on_event: impl FnMut(Event) -> Result<()>,
@@ -120,15 +132,9 @@ struct Seat<'a> {
 impl Seat<'_> {
     /// Does one document, with as many workers as it takes.
     fn document(&mut self, mut job: Job) -> Result<()> {
-        let kept = job
-            .known
-            .as_ref()
-            .map_or(0, |known| known.present.len() as u64);
         let mut finished = Finished {
-            written: 0,
-            kept,
-            has_rejects: false,
-            reject: None,
+            document: job.document.clone(),
+            ..Finished::default()
         };
         for death in 1..=MAX_DEATHS {
             match self.attempt(&mut job, &mut finished)? {
@@ -136,7 +142,7 @@ impl Seat<'_> {
                 Attempt::Died {
                     rule,
                     reason,
-                    drawing: Some((page, pages)),
+                    at: Some((page, pages)),
                 } => {
                     finished.has_rejects = true;
                     self.clean_up(&job, page, pages);
@@ -150,15 +156,41 @@ impl Seat<'_> {
                 Attempt::Died {
                     rule,
                     reason,
-                    drawing: None,
+                    at: None,
                 } => {
                     finished.reject = Some(Reject::new(&job.document, &job.source, rule, reason));
                     break;
                 }
             }
         }
+        if let Some(known) = &job.known {
+            finished.pages = finished.pages.max(known.pages);
+            finished.kept = known.present.len() as u64;
+        }
+        let selected = self.crew.setup.selected.as_ref();
+        let is_there = |page| {
+            job.known
+                .as_ref()
+                .is_some_and(|known| known.present.contains(&page))
+        };
+        finished.not_asked = (1..=finished.pages)
+            .filter(|page| !wants(selected, *page) && !is_there(*page))
+            .count() as u64;
         self.send(Event::Finished(finished));
+        self.rest();
         Ok(())
+    }
+
+    /// What one document left behind in memory must not count against the next one.
+    fn rest(&mut self) {
+        let limit = self.crew.setup.memory_bytes;
+        if self
+            .worker
+            .as_mut()
+            .is_some_and(|worker| worker.memory.used() > limit / 2)
+        {
+            self.worker = None;
+        }
     }
 
     /// Gives the job to a worker and passes on what it says, until the document is through or the
@@ -169,29 +201,48 @@ impl Seat<'_> {
             empty => empty.insert(Worker::start(self.crew)?),
         };
         worker.tell(job);
-        let mut opened = 0;
-        let mut drawing = None;
+        let mut at = None;
         loop {
             match worker.hear(self.crew.timeout, self.crew.setup.memory_bytes) {
                 Ok(Answer::Ready | Answer::Reading) => {}
-                Ok(Answer::Opened { pages }) => opened = pages,
-                Ok(Answer::Drawing { page }) => drawing = Some((page, opened)),
+                Ok(Answer::Changed) => {
+                    finished.has_changed = true;
+                    job.known = None;
+                }
+                Ok(Answer::Opened {
+                    pages,
+                    needed_password,
+                }) => {
+                    finished.pages = pages;
+                    finished.needed_password = needed_password;
+                }
+                Ok(Answer::At { page }) => at = Some((page, finished.pages)),
                 Ok(Answer::Page(entry)) => {
                     job.skip.push(entry.page);
-                    drawing = None;
+                    at = None;
                     finished.written += 1;
                     let _ = self.sender.send(Ok(Event::Page(entry)));
+                }
+                Ok(Answer::Inspected(page)) => {
+                    job.skip.push(page.page);
+                    at = None;
+                    finished.written += 1;
+                    let event = Event::Inspected(job.document.clone(), page);
+                    let _ = self.sender.send(Ok(event));
                 }
                 Ok(Answer::PageFailed { page, rule, reason }) => {
                     finished.has_rejects = true;
                     job.skip.push(page);
-                    drawing = None;
+                    at = None;
                     let reject =
                         Reject::new(&job.document, &job.source, rule, reason).on_page(page);
                     let _ = self.sender.send(Ok(Event::PageRejected(reject)));
                 }
                 Ok(Answer::Done | Answer::Unchanged) => return Ok(Attempt::Through),
-                Ok(Answer::Failed { rule, reason }) => {
+                Ok(Answer::Failed { rule, mut reason }) => {
+                    if finished.has_changed {
+                        reason += "; the file has changed, and its earlier pages are kept";
+                    }
                     finished.reject = Some(Reject::new(&job.document, &job.source, rule, reason));
                     return Ok(Attempt::Through);
                 }
@@ -206,11 +257,7 @@ impl Seat<'_> {
                 Err(silence) => {
                     let worker = self.worker.take().expect("it was there above");
                     let (rule, reason) = worker.post_mortem(silence);
-                    return Ok(Attempt::Died {
-                        rule,
-                        reason,
-                        drawing,
-                    });
+                    return Ok(Attempt::Died { rule, reason, at });
                 }
             }
         }
@@ -220,7 +267,8 @@ impl Seat<'_> {
     fn give_up(&self, job: &Job, last: u32, pages: u32, rule: Rule) {
         let present = job.known.as_ref().map_or(&[][..], |known| &known.present);
         for page in last + 1..=pages {
-            if !job.skip.contains(&page) && !present.contains(&page) {
+            let is_wanted = wants(self.crew.setup.selected.as_ref(), page);
+            if is_wanted && !job.skip.contains(&page) && !present.contains(&page) {
                 let reason = format!("not tried: {MAX_DEATHS} pages before it ended their workers");
                 self.reject_page(job, page, rule, reason);
             }
@@ -229,9 +277,11 @@ impl Seat<'_> {
 
     /// A dead worker leaves at most the temporary file of the page it was at.
     fn clean_up(&self, job: &Job, page: u32, pages: u32) {
-        let setup = self.crew.setup;
-        let file = page_file(&job.stem, page, pages, setup.format.extension());
-        let _ = fs::remove_file(partial_of(&Path::new(&setup.out).join(file)));
+        let Task::Draw(Drawing { out, format, .. }) = &self.crew.setup.task else {
+            return;
+        };
+        let file = page_file(&job.stem, page, pages, format.extension());
+        let _ = fs::remove_file(partial_of(&Path::new(out).join(file)));
     }
 
     fn reject_page(&self, job: &Job, page: u32, rule: Rule, reason: String) {
@@ -251,7 +301,7 @@ enum Attempt {
         rule: Rule,
         reason: String,
         /// The page it was at, and how many there are.
-        drawing: Option<(u32, u32)>,
+        at: Option<(u32, u32)>,
     },
 }
 
@@ -434,9 +484,9 @@ mod tests {
         while read -r job; do
             skip=${job##*\"skip\":}; commas=$(printf %s "$skip" | tr -cd , | wc -c)
             case $skip in '[]}') next=1 ;; *) next=$((commas + 2)) ;; esac
-            echo '{"opened":{"pages":5}}'
+            echo '{"opened":{"pages":5,"needed_password":false}}'
             while [ $next -le 5 ]; do
-                echo "{\"drawing\":{\"page\":$next}}"
+                echo "{\"at\":{\"page\":$next}}"
                 case $job in
                     *\"document\":\"crash*) echo 'out of luck' >&2; kill -TRAP $$ ;;
                     *\"document\":\"hang*) exec sleep 600 ;;
@@ -458,9 +508,12 @@ mod tests {
                 build: None,
                 passed_over: None,
             },
-            out: "out".into(),
-            resolution: Resolution::Dpi(72),
-            format: ImageFormat::Png,
+            task: Task::Draw(Drawing {
+                out: "out".into(),
+                resolution: Resolution::Dpi(72),
+                format: ImageFormat::Png,
+            }),
+            selected: None,
             passwords: Vec::new(),
             memory_bytes: u64::MAX,
         }
@@ -497,7 +550,7 @@ mod tests {
         let mut finished = 0;
         crew.work(jobs.collect(), |event| {
             match event {
-                Event::Page(_) => panic!("these workers draw nothing"),
+                Event::Page(_) | Event::Inspected(..) => panic!("these workers draw nothing"),
                 Event::PageRejected(r) => {
                     seen.push((r.document, r.page, format!("{:?}: {}", r.rule, r.reason)));
                 }

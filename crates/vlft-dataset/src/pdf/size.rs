@@ -2,7 +2,12 @@
 //! pages of 2 147 483 648 points exist.
 
 use crate::manifest::Resolution;
+use crate::smart_resize::smart_resize;
 
+/// Sides of the model's images are multiples of this: two patches of 16.
+const MODEL_FACTOR: u32 = 32;
+/// Qwen3-VL's processor makes no image smaller.
+const MODEL_MIN_PIXELS: u64 = 65_536;
 /// With `--max-pixels` a page is drawn at this resolution, or lower if that is too many pixels:
 /// more than a scanner's usual 200 dpi adds no information worth its tokens.
 const MAX_PIXELS_DPI: f64 = 200.0;
@@ -14,16 +19,16 @@ const MAX_PAGE_PIXELS: f64 = (64 << 20) as f64;
 const MAX_ASPECT: f64 = 200.0;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct PixelSize {
-    pub(super) width: u32,
-    pub(super) height: u32,
+pub(crate) struct PixelSize {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
     /// Of the image, rounded to hundredths.
-    pub(super) dpi: f64,
+    pub(crate) dpi: f64,
 }
 
 /// `points` is the page's width and height after its own rotation, 72 to the inch. The error says
 /// why the page cannot be an image.
-pub(super) fn pixel_size(points: (f64, f64), resolution: Resolution) -> Result<PixelSize, String> {
+pub(crate) fn pixel_size(points: (f64, f64), resolution: Resolution) -> Result<PixelSize, String> {
     let (width, height) = points;
     // Not `<=`: NaN must end here too.
     if !(width > 0.0 && height > 0.0 && width.is_finite() && height.is_finite()) {
@@ -39,6 +44,7 @@ pub(super) fn pixel_size(points: (f64, f64), resolution: Resolution) -> Result<P
     let (wanted, budget) = match resolution {
         Resolution::Dpi(dpi) => (f64::from(dpi), MAX_PAGE_PIXELS),
         Resolution::MaxPixels(pixels) => (MAX_PIXELS_DPI, MAX_PAGE_PIXELS.min(pixels as f64)),
+        Resolution::ModelPixels(pixels) => return model_size(points, pixels),
     };
     let dpi = wanted
         .min(72.0 * MAX_SIDE / width.max(height))
@@ -53,10 +59,35 @@ pub(super) fn pixel_size(points: (f64, f64), resolution: Resolution) -> Result<P
     })
 }
 
+/// The size that the model's processor gives to the page at the dpi of `--max-pixels`: it leaves an
+/// image of this size as it is, unless `max_pixels` is hardly more than its least. The sides are rounded each by itself, as the processor does it.
+fn model_size((width, height): (f64, f64), max_pixels: u64) -> Result<PixelSize, String> {
+    let at_dpi = |points: f64| (points * MAX_PIXELS_DPI / 72.0).round().clamp(1.0, 1e6) as u32;
+    let max_pixels = max_pixels.clamp(MODEL_MIN_PIXELS, MAX_PAGE_PIXELS as u64);
+    let (pixels_wide, pixels_high) = smart_resize(
+        (at_dpi(width), at_dpi(height)),
+        MODEL_FACTOR,
+        MODEL_MIN_PIXELS,
+        max_pixels,
+    )
+    .map_err(|e| e.message().to_owned())?;
+    let area = f64::from(pixels_wide) * f64::from(pixels_high);
+    if f64::from(pixels_wide.max(pixels_high)) > MAX_SIDE {
+        return Err(format!(
+            "the model's size of this page is {pixels_wide} x {pixels_high} pixels, longer than {MAX_SIDE}"
+        ));
+    }
+    Ok(PixelSize {
+        width: pixels_wide,
+        height: pixels_high,
+        dpi: (7200.0 * (area / (width * height)).sqrt()).round() / 100.0,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Resolution::{Dpi, MaxPixels};
+    use Resolution::{Dpi, MaxPixels, ModelPixels};
 
     #[test]
     fn pages_become_pixels() {
@@ -91,6 +122,28 @@ mod tests {
                 "{n} {size:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_models_size_is_left_alone_by_its_processor() {
+        for points in [
+            (595.0, 842.0),
+            (842.0, 595.0),
+            (612.3, 791.9),
+            (40.0, 40.0),
+            (100.0, 3000.0),
+        ] {
+            for max in [131_072, 500_000, 1_310_720, 1_310_721, 16_777_216] {
+                let size = pixel_size(points, ModelPixels(max)).unwrap();
+                let again = smart_resize((size.width, size.height), 32, 65_536, max).unwrap();
+                assert_eq!(again, (size.width, size.height), "{points:?} {max}");
+                assert!(size.width % 32 == 0 && size.height % 32 == 0);
+            }
+        }
+        let a4 = pixel_size((595.0, 842.0), ModelPixels(1_310_720)).unwrap();
+        assert_eq!((a4.width, a4.height), (960, 1344));
+        assert!((114.0..117.0).contains(&a4.dpi), "{a4:?}");
+        assert!(pixel_size((14_400.0, 80.0), ModelPixels(16_777_216)).is_err());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Which size an image gets. Arithmetic only; `resample` moves the pixels.
 
+use crate::image_limits::MAX_ASPECT_RATIO;
 use vlft_base::{Diagnostic, Result};
-use vlft_dataset::image_limits::MAX_ASPECT_RATIO;
 
 /// (width, height) -> (width, height): multiples of `factor`, the product between `min_pixels` and
 /// `max_pixels`, the aspect kept as well as that allows. Transformers' `smart_resize` operation by
 /// operation: f64 throughout, halves to even, so that no grid ever differs by a row.
-pub(crate) fn smart_resize(
+pub fn smart_resize(
     (width, height): (u32, u32),
     factor: u32,
     min_pixels: u64,

@@ -17,7 +17,7 @@ const MAX_NAME_BYTES: usize = 180;
 
 /// The image's path relative to the output directory. Numbers have as many digits as the last
 /// page's, at least three, so that names sort by page.
-pub(super) fn page_file(stem: &str, page: u32, pages: u32, extension: &str) -> String {
+pub(crate) fn page_file(stem: &str, page: u32, pages: u32, extension: &str) -> String {
     let digits = pages.to_string().len().max(3);
     format!("{stem}-p{page:0digits$}.{extension}")
 }
@@ -31,7 +31,7 @@ fn stem_of(file: &str) -> Option<&str> {
 }
 
 /// A stem for each document. Documents with pages in the manifest keep theirs.
-pub(super) fn stems(documents: &[&str], existing: &[PageEntry]) -> BTreeMap<String, String> {
+pub(crate) fn stems(documents: &[&str], existing: &[PageEntry]) -> BTreeMap<String, String> {
     let mut stems = BTreeMap::new();
     let mut taken = BTreeSet::new();
     for entry in existing {

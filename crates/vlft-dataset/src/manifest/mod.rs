@@ -2,81 +2,21 @@
 //! Whoever asks "which page of which document is this image" reads it here and never guesses from
 //! the file name. A sharded run writes one manifest per shard; reading merges them.
 
+mod content;
+mod entry;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use vlft_base::output::{Existing, PartialFile, cannot};
 use vlft_base::{Diagnostic, Result};
 
-/// The version this program writes. It reads this one and refuses newer ones by number.
-pub const VERSION: u32 = 1;
-
-/// One page image.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PageEntry {
-    pub version: u32,
-    /// The source PDF, relative to the deepest directory that holds all inputs, with `/`.
-    pub document: String,
-    /// SHA-256 of the PDF, lower-case hex.
-    pub source_sha256: String,
-    /// 1-based.
-    pub page: u32,
-    /// Pages of the document, failed ones included.
-    pub pages: u32,
-    /// The image, relative to the manifest's directory, with `/`.
-    pub file: String,
-    /// Pixels.
-    pub width: u32,
-    /// Pixels.
-    pub height: u32,
-    /// What the size in pixels comes to; below the request where a cap made the page smaller.
-    pub dpi: f64,
-    /// What was asked for.
-    pub requested: Resolution,
-    pub format: ImageFormat,
-    /// SHA-256 of the image file, lower-case hex.
-    pub sha256: String,
-    /// Size of the image file.
-    pub bytes: u64,
-    /// Characters of the text layer that are not white space; 0 is a scan, or drawn text. Absent
-    /// when the layer cannot be read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text_chars: Option<u32>,
-    /// `pdfium 8149`.
-    pub rasterizer: String,
-}
-
-/// How large a page is drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Resolution {
-    Dpi(u32),
-    /// At most this many pixels a page.
-    MaxPixels(u64),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ImageFormat {
-    Png,
-    Jpeg,
-    Webp,
-}
-
-impl ImageFormat {
-    pub fn extension(self) -> &'static str {
-        match self {
-            ImageFormat::Png => "png",
-            ImageFormat::Jpeg => "jpg",
-            ImageFormat::Webp => "webp",
-        }
-    }
-}
+pub(crate) use content::{Coverage, count_chars};
+pub use content::{PageContent, Verdict, VisionReason};
+pub use entry::{ImageFormat, PageEntry, Resolution, VERSION};
 
 /// All pages of a directory, ordered by document, then page.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -89,11 +29,12 @@ impl Manifest {
     /// is when the images do not come from `rasterize`. A run that has not finished is an error.
     pub fn read(dir: &Path) -> Result<Option<Self>> {
         let found = manifests_in(dir)?;
+        // A journal beside a manifest is of a later run, which may have drawn pages anew.
+        if let Some(journal) = found.journals.first() {
+            return Err(unfinished(journal));
+        }
         if found.complete.is_empty() {
-            return match found.journals.first() {
-                Some(journal) => Err(unfinished(journal)),
-                None => Ok(None),
-            };
+            return Ok(None);
         }
         let mut pages = Vec::new();
         for path in &found.complete {
@@ -272,11 +213,27 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_line_of_version_2_has_the_facts_of_the_page() {
+        let page = PageEntry {
+            version: 2,
+            selected: Some("1-3,7".parse().unwrap()),
+            content: Some(content::tests::content(1500, 0, 0.6)),
+            ..entry("a", 1)
+        };
+        let line = serde_json::to_string(&page).unwrap();
+        assert!(line.contains(r#""verdict":"mixed""#), "{line}");
+        assert_eq!(parse_line(&line).unwrap(), page);
+        assert_eq!(page.text_chars(), Some(1500));
+        assert_eq!(entry("a", 1).text_chars(), Some(7));
+        assert!(page.is_wanted(7) && !page.is_wanted(4) && entry("a", 1).is_wanted(4));
+    }
+
+    #[test]
     fn newer_versions_and_unknown_keys_are_refused() {
         for (from, to, expected) in [
             (
                 r#""version":1"#,
-                r#""version":2,"new":1"#,
+                r#""version":3,"new":1"#,
                 "written by a newer vlft",
             ),
             (r#""page":2"#, r#""page":2,"x":1"#, "unknown field `x`"),

@@ -2,84 +2,94 @@
 //! First a [`Setup`], answered by [`Answer::Ready`]; then [`Job`]s, one at a time, each answered by
 //! its pages as they are done and closed by `Done`, `Unchanged` or `Failed`.
 
-use std::fs;
-
 use serde::{Deserialize, Serialize};
 use vlft_base::Diagnostic;
 
-use super::output::Output;
+use super::Selection;
+use super::look::InspectedPage;
 use super::reject::Rule;
 use crate::manifest::{ImageFormat, PageEntry, Resolution};
 use crate::pdfium::Library;
 
 /// Passwords travel here and not in the arguments, which every user of the machine can see.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Setup {
-    pub(super) library: Library,
-    /// Directory below which all images are written.
-    pub(super) out: String,
-    pub(super) resolution: Resolution,
-    pub(super) format: ImageFormat,
-    pub(super) passwords: Vec<String>,
-    pub(super) memory_bytes: u64,
+pub(crate) struct Setup {
+    pub(crate) library: Library,
+    pub(crate) task: Task,
+    /// Of each document; `None` is all pages.
+    pub(crate) selected: Option<Selection>,
+    pub(crate) passwords: Vec<String>,
+    pub(crate) memory_bytes: u64,
+}
+
+/// What to do with a page.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Task {
+    Draw(Drawing),
+    Inspect,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Job {
-    pub(super) document: String,
+pub(crate) struct Drawing {
+    /// Directory below which all images are written.
+    pub(crate) out: String,
+    pub(crate) resolution: Resolution,
+    pub(crate) format: ImageFormat,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) document: String,
     /// The file to open.
-    pub(super) source: String,
+    pub(crate) source: String,
     /// Where images go: relative to `out`, without `-p001.png`.
-    pub(super) stem: String,
-    pub(super) known: Option<Known>,
+    pub(crate) stem: String,
+    pub(crate) known: Option<Known>,
     /// Pages that killed a worker before.
-    pub(super) skip: Vec<u32>,
+    pub(crate) skip: Vec<u32>,
 }
 
 /// What an earlier run left of a document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Known {
-    pub(super) sha256: String,
-    pub(super) pages: u32,
+pub(crate) struct Known {
+    pub(crate) sha256: String,
+    pub(crate) pages: u32,
     /// Pages whose image is there.
-    pub(super) present: Vec<u32>,
+    pub(crate) present: Vec<u32>,
+    /// Another shard's manifest lists them, which this run does not write.
+    pub(crate) is_foreign: bool,
 }
 
 impl Known {
-    pub(super) fn of(document: &str, output: &Output) -> Option<Self> {
-        let entries = output.pages_of(document);
-        let first = entries.first()?;
-        // The size tells a file that was cut short by a power failure.
-        let whole = |entry: &&PageEntry| {
-            fs::metadata(output.dir().join(&entry.file)).is_ok_and(|m| m.len() == entry.bytes)
-        };
-        let present: Vec<u32> = entries.iter().filter(whole).map(|e| e.page).collect();
-        // Who removes all images of a document wants it drawn anew, from whatever it is now.
-        (!present.is_empty()).then(|| Self {
-            sha256: first.source_sha256.clone(),
-            pages: first.pages,
-            present,
-        })
+    pub(crate) fn has_all(&self, selected: Option<&Selection>) -> bool {
+        (1..=self.pages).all(|page| !wants(selected, page) || self.present.contains(&page))
     }
+}
 
-    pub(super) fn is_complete(&self) -> bool {
-        self.present.len() == self.pages as usize
-    }
+pub(crate) fn wants(selected: Option<&Selection>, page: u32) -> bool {
+    selected.is_none_or(|selected| selected.has(page))
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Ready,
     /// Still reading a large file.
     Reading,
+    /// Not the file that the known pages are of: all are drawn anew.
+    Changed,
     Opened {
         pages: u32,
+        /// It did not open without one.
+        needed_password: bool,
     },
-    Drawing {
+    /// At this page now.
+    At {
         page: u32,
     },
     Page(Box<PageEntry>),
+    Inspected(Box<InspectedPage>),
     PageFailed {
         page: u32,
         rule: Rule,
@@ -104,7 +114,7 @@ pub(super) enum Answer {
 }
 
 /// What a worker says before it gives up, and what the parent makes of it.
-pub(super) fn fatal(diagnostic: &Diagnostic) -> Answer {
+pub(crate) fn fatal(diagnostic: &Diagnostic) -> Answer {
     let place = diagnostic.places().first();
     Answer::Fatal {
         message: diagnostic.message().to_owned(),
@@ -114,7 +124,7 @@ pub(super) fn fatal(diagnostic: &Diagnostic) -> Answer {
     }
 }
 
-pub(super) fn from_fatal(
+pub(crate) fn from_fatal(
     message: String,
     path: String,
     cause: String,

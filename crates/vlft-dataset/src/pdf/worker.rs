@@ -6,16 +6,16 @@ use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
 use pdfium_render::prelude::{PdfDocument, Pdfium};
-use sha2::{Digest, Sha256};
+use vlft_base::digest::{Hasher, sha256};
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result};
 
 use super::draw::{self, Refusal};
 use super::encode::encode;
 use super::names::page_file;
-use super::protocol::{Answer, Job, Setup};
+use super::protocol::{Answer, Drawing, Job, Setup, Task, wants};
 use super::reject::Rule;
-use super::{limits, protocol};
+use super::{limits, look, protocol};
 use crate::manifest::{PageEntry, VERSION};
 use crate::pdfium;
 
@@ -46,8 +46,8 @@ fn work(setup: Setup, input: impl BufRead, output: impl Write) {
 }
 
 fn not_for_people() -> Diagnostic {
-    Diagnostic::error("this command is started by `vlft rasterize` only")
-        .hint("`vlft rasterize --help` shows how to rasterize PDFs")
+    Diagnostic::error("this command is started by other commands only")
+        .hint("`vlft rasterize --help` and `vlft inspect --help` show what to do with PDFs")
 }
 
 struct Worker<W> {
@@ -87,51 +87,82 @@ impl<W: Write> Worker<W> {
 
     fn document(&mut self, pdfium: &Pdfium, job: &Job) -> Result<Result<Answer, Refusal>, Stop> {
         let path = Path::new(&job.source);
-        let sha256 = match self.sha256(path)? {
-            Ok(sha256) => sha256,
-            Err(e) => return Ok(Err((Rule::Unreadable, e.to_string()))),
-        };
         let mut skip: BTreeSet<u32> = job.skip.iter().copied().collect();
-        if let Some(known) = &job.known {
-            if known.sha256 != sha256 {
-                let reason = "the output has pages of another file under this name";
-                return Ok(Err((Rule::Changed, reason.to_owned())));
+        let mut sha256 = String::new();
+        if let Task::Draw(_) = self.setup.task {
+            sha256 = match self.sha256(path)? {
+                Ok(sha256) => sha256,
+                Err(e) => return Ok(Err((Rule::Unreadable, e.to_string()))),
+            };
+            match &job.known {
+                Some(known) if known.sha256 == sha256 => {
+                    if known.has_all(self.setup.selected.as_ref()) {
+                        return Ok(Ok(Answer::Unchanged));
+                    }
+                    skip.extend(&known.present);
+                }
+                Some(known) if known.is_foreign => {
+                    let reason =
+                        "another shard's manifest has pages of another file under this name";
+                    return Ok(Err((Rule::Changed, reason.to_owned())));
+                }
+                Some(_) => self.say(&Answer::Changed)?,
+                None => {}
             }
-            if known.is_complete() {
-                return Ok(Ok(Answer::Unchanged));
-            }
-            skip.extend(&known.present);
         }
-        let document = match draw::open(pdfium, path, &self.setup.passwords) {
-            Ok(document) => document,
+        let (document, needed_password) = match draw::open(pdfium, path, &self.setup.passwords) {
+            Ok(opened) => opened,
             Err(refusal) => return Ok(Err(refusal)),
         };
         let pages = u32::try_from(document.pages().len()).unwrap_or(0);
         if pages == 0 {
             return Ok(Err((Rule::NoPages, "the PDF has no pages".to_owned())));
         }
-        self.say(&Answer::Opened { pages })?;
-        for page in (1..=pages).filter(|page| !skip.contains(page)) {
-            self.say(&Answer::Drawing { page })?;
-            let answer = match self.page(&document, job, &sha256, (page, pages))? {
-                Ok(entry) => Answer::Page(Box::new(entry)),
-                Err((rule, reason)) => Answer::PageFailed { page, rule, reason },
+        self.say(&Answer::Opened {
+            pages,
+            needed_password,
+        })?;
+        for number in 1..=pages {
+            if skip.contains(&number) || !wants(self.setup.selected.as_ref(), number) {
+                continue;
+            }
+            self.say(&Answer::At { page: number })?;
+            let answer = match self.page(&document, job, &sha256, (number, pages))? {
+                Ok(answer) => answer,
+                Err((rule, reason)) => Answer::PageFailed {
+                    page: number,
+                    rule,
+                    reason,
+                },
             };
             self.say(&answer)?;
         }
         Ok(Ok(Answer::Done))
     }
 
-    /// Draws, encodes and writes page `page` of `pages`.
+    /// Does what the task says with page `number` of `pages`.
     fn page(
         &mut self,
         document: &PdfDocument,
         job: &Job,
         source_sha256: &str,
-        (page, pages): (u32, u32),
-    ) -> Result<Result<PageEntry, Refusal>> {
-        let (resolution, format) = (self.setup.resolution, self.setup.format);
-        let drawn = match draw::draw(document, page - 1, resolution, &mut self.buffer) {
+        (number, pages): (u32, u32),
+    ) -> Result<Result<Answer, Refusal>> {
+        let page = match draw::page(document, number) {
+            Ok(page) => page,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let drawing = match &self.setup.task {
+            Task::Draw(drawing) => drawing,
+            Task::Inspect => {
+                let inspected = Box::new(look::page(&page, number));
+                return Ok(Ok(Answer::Inspected(inspected)));
+            }
+        };
+        let Drawing {
+            resolution, format, ..
+        } = *drawing;
+        let drawn = match draw::draw(&page, resolution, &mut self.buffer) {
             Ok(drawn) => drawn,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -143,21 +174,23 @@ impl<W: Write> Worker<W> {
             version: VERSION,
             document: job.document.clone(),
             source_sha256: source_sha256.to_owned(),
-            page,
+            page: number,
             pages,
-            file: page_file(&job.stem, page, pages, format.extension()),
+            selected: self.setup.selected.clone(),
+            file: page_file(&job.stem, number, pages, format.extension()),
             width: drawn.pixels.width,
             height: drawn.pixels.height,
             dpi: drawn.dpi,
             requested: resolution,
             format,
-            sha256: hex(&Sha256::digest(&bytes)),
+            sha256: sha256(&bytes),
             bytes: bytes.len() as u64,
-            text_chars: drawn.text_chars,
+            text_chars: None,
+            content: look::content(&page),
             rasterizer: self.setup.library.name(),
         };
-        write_image(&Path::new(&self.setup.out).join(&entry.file), &bytes)?;
-        Ok(Ok(entry))
+        write_image(&Path::new(&drawing.out).join(&entry.file), &bytes)?;
+        Ok(Ok(Answer::Page(Box::new(entry))))
     }
 
     /// Says from time to time that it is alive: a large file on a slow disk takes minutes.
@@ -168,13 +201,15 @@ impl<W: Write> Worker<W> {
             Ok(file) => file,
             Err(e) => return Ok(Err(e)),
         };
-        let mut hash = Sha256::new();
-        let mut chunk = vec![0; CHUNK];
+        let mut hash = Hasher::default();
+        // Most documents are smaller than a chunk, and clearing one costs more than reading them.
+        let size = file.metadata().map_or(CHUNK as u64, |m| m.len() + 1);
+        let mut chunk = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK)).max(512)];
         let mut read = 0u64;
         loop {
             match file.read(&mut chunk) {
-                Ok(0) => return Ok(Ok(hex(&hash.finalize()))),
-                Ok(n) => hash.update(&chunk[..n]),
+                Ok(0) => return Ok(Ok(hash.finish())),
+                Ok(n) => hash.add(&chunk[..n]),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Ok(Err(e)),
             }
@@ -216,10 +251,6 @@ pub(super) fn partial_of(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 #[path = "../../../../tests/support/pdf.rs"]
 mod pdf;
@@ -228,6 +259,7 @@ mod pdf;
 mod tests {
     use super::pdf::{Page, pdf};
     use super::*;
+    use crate::manifest::Verdict;
     use crate::manifest::{ImageFormat, Resolution};
 
     /// Lets a worker of this process do one job; returns what it says after `ready`.
@@ -240,9 +272,12 @@ mod tests {
             .unwrap_or_else(|e| panic!("{e}\nhint: {}", e.hint_text().unwrap_or_default()));
         let mut the_setup = Setup {
             library,
-            out: dir.join("out").to_str().unwrap().to_owned(),
-            resolution: Resolution::Dpi(72),
-            format: ImageFormat::Png,
+            task: Task::Draw(Drawing {
+                out: dir.join("out").to_str().unwrap().to_owned(),
+                resolution: Resolution::Dpi(72),
+                format: ImageFormat::Png,
+            }),
+            selected: None,
             passwords: Vec::new(),
             memory_bytes: u64::MAX,
         };
@@ -313,16 +348,16 @@ mod tests {
         assert_eq!(third.get_pixel(5, 5).0, [255, 0, 0]);
 
         assert_eq!(pages[0].file, "sub/d-p001.png");
-        assert_eq!(
-            (pages[0].text_chars, pages[1].text_chars),
-            (Some(2), Some(0))
-        );
+        let content = |i: usize| pages[i].content.as_ref().unwrap();
+        assert_eq!((content(0).text_chars, content(1).text_chars), (2, 0));
+        assert_eq!(content(0).verdict, Verdict::BornDigital);
+        assert_eq!(content(2).verdict, Verdict::Drawn);
         assert_eq!(
             (pages[2].width, pages[2].height, pages[2].pages),
             (100, 200, 3)
         );
         let file = fs::read(dir.path().join("out/sub/d-p001.png")).unwrap();
-        assert_eq!(pages[0].sha256, hex(&Sha256::digest(&file)));
+        assert_eq!(pages[0].sha256, sha256(&file));
         assert_eq!(pages[0].bytes, file.len() as u64);
         assert!(pages[0].rasterizer.starts_with("pdfium"));
     }
@@ -408,24 +443,40 @@ mod tests {
         let file = pdf(&[Page::new(50, 50, ""), Page::new(50, 50, "")]);
         fs::write(dir.path().join("d.pdf"), &file).unwrap();
         let known = |present: &[u32]| Known {
-            sha256: hex(&Sha256::digest(&file)),
+            sha256: sha256(&file),
             pages: 2,
             present: present.to_vec(),
+            is_foreign: false,
         };
         let with = |known: Known| answers(dir.path(), |_| {}, |job| job.known = Some(known));
         assert!(matches!(with(known(&[1, 2]))[..], [Answer::Unchanged]));
         assert_eq!(pages_of(&with(known(&[1])))[0].page, 2);
-        let other = Known {
+        let other = |is_foreign| Known {
             sha256: "00".into(),
+            is_foreign,
             ..known(&[1, 2])
         };
         assert!(matches!(
-            with(other)[..],
+            with(other(true))[..],
             [Answer::Failed {
                 rule: Rule::Changed,
                 ..
             }]
         ));
+        let drawn_anew = with(other(false));
+        assert!(matches!(drawn_anew[0], Answer::Changed));
+        assert_eq!(pages_of(&drawn_anew).len(), 2);
+        // Of a page that is not asked for nothing is missing.
+        let only = |present: &[u32]| {
+            let known = known(present);
+            answers(
+                dir.path(),
+                |setup| setup.selected = Some("2-".parse().unwrap()),
+                |job| job.known = Some(known),
+            )
+        };
+        assert!(matches!(only(&[2])[..], [Answer::Unchanged]));
+        assert_eq!(pages_of(&only(&[1]))[0].page, 2);
     }
 
     #[test]
@@ -446,7 +497,7 @@ mod tests {
         for input in ["", "hello\n"] {
             let error = serve(input.as_bytes(), Vec::new()).unwrap_err();
             assert!(
-                error.message().contains("started by `vlft rasterize`"),
+                error.message().contains("started by other commands"),
                 "{error}"
             );
         }

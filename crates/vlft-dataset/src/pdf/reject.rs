@@ -1,9 +1,15 @@
 //! A document or a page that gave no image, and why.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use vlft_base::Diagnostic;
+use vlft_base::format::count;
+
+/// So many rejects are shown; all of them are in `rejects.jsonl`.
+const SHOWN: usize = 20;
 
 /// One line of `rejects.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +41,7 @@ pub enum Rule {
     Broken,
     /// A PDF without pages.
     NoPages,
-    /// The output holds pages of another file under this name.
+    /// Another shard's manifest holds pages of another file under this name.
     Changed,
     /// One page cannot be drawn; the others may be there.
     Page,
@@ -51,7 +57,7 @@ pub enum Rule {
 
 impl Rule {
     /// As in `rejects.jsonl`.
-    pub(super) fn id(self) -> String {
+    pub(crate) fn id(self) -> String {
         match serde_json::to_value(self) {
             Ok(serde_json::Value::String(id)) => id,
             _ => unreachable!("a rule is written as its name"),
@@ -59,7 +65,7 @@ impl Rule {
     }
 
     /// What a person can do about it.
-    pub(super) fn hint(self) -> &'static str {
+    pub(crate) fn hint(self) -> &'static str {
         match self {
             Rule::Name => "rename the files",
             Rule::Unreadable => "check the permissions of the files",
@@ -69,7 +75,7 @@ impl Rule {
             }
             Rule::NoPages => "leave these files out, or save them anew with their pages",
             Rule::Changed => {
-                "remove the images of a document that has changed; give folders with equal names to one command"
+                "run with the same `--shard` as before, or start over with `--force` and without it"
             }
             Rule::Page => "open the page in a viewer; printing it to a new PDF often repairs it",
             Rule::PageShape => "leave these pages out: no model can read them",
@@ -81,9 +87,9 @@ impl Rule {
 }
 
 impl Reject {
-    pub(super) fn new(document: &str, source: &str, rule: Rule, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(document: &str, source: &str, rule: Rule, reason: impl Into<String>) -> Self {
         Self {
-            version: crate::manifest::VERSION,
+            version: 1,
             document: document.to_owned(),
             source: source.to_owned(),
             page: None,
@@ -92,12 +98,12 @@ impl Reject {
         }
     }
 
-    pub(super) fn on_page(mut self, page: u32) -> Self {
+    pub(crate) fn on_page(mut self, page: u32) -> Self {
         self.page = Some(page);
         self
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         Path::new(&self.source)
     }
 }
@@ -109,4 +115,37 @@ impl fmt::Display for Reject {
         }
         f.write_str(&self.reason)
     }
+}
+
+/// The rejects as one problem, with the advice for each reason, the most frequent first. `list` is
+/// the file that has all of them.
+pub(crate) fn listed(
+    mut problem: Diagnostic,
+    rejects: &[Reject],
+    list: Option<&Path>,
+) -> Diagnostic {
+    let shown = list.map_or(rejects.len(), |_| SHOWN);
+    for reject in rejects.iter().take(shown) {
+        problem = problem.at(reject.path()).detail(reject.to_string());
+    }
+    if let (Some(list), Some(more)) = (list, rejects.len().checked_sub(SHOWN + 1)) {
+        let more = count(more as u64 + 1, "more");
+        problem = problem
+            .at(list)
+            .detail(format!("and {}", more.trim_end_matches('s')));
+    }
+    let mut counts: BTreeMap<Rule, usize> = BTreeMap::new();
+    for reject in rejects {
+        *counts.entry(reject.rule).or_default() += 1;
+    }
+    let mut rules: Vec<(Rule, usize)> = counts.into_iter().collect();
+    rules.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    problem.hint(match rules.as_slice() {
+        [(rule, _)] => rule.hint().to_owned(),
+        _ => rules
+            .iter()
+            .map(|(rule, _)| format!("{}: {}", rule.id(), rule.hint()))
+            .collect::<Vec<_>>()
+            .join("\n      "),
+    })
 }

@@ -9,23 +9,23 @@ use walkdir::WalkDir;
 
 use super::reject::{Reject, Rule};
 
-pub(super) struct Document {
+pub(crate) struct Document {
     /// Relative to the deepest directory that holds all inputs, with `/`; unique.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// As given, for opening and for messages.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 #[derive(Default)]
-pub(super) struct Sources {
+pub(crate) struct Sources {
     /// Sorted by name.
-    pub(super) documents: Vec<Document>,
+    pub(crate) documents: Vec<Document>,
     /// What looks like a document but cannot be read or named.
-    pub(super) rejects: Vec<Reject>,
+    pub(crate) rejects: Vec<Reject>,
     /// Files that are not PDFs.
-    pub(super) other_files: u64,
+    pub(crate) other_files: u64,
     /// Links that lead back to a folder above them. What is there is found without them.
-    pub(super) link_circles: u64,
+    pub(crate) link_circles: u64,
 }
 
 /// Finds PDFs. A file that is named is taken whatever its extension; a directory is searched with
@@ -33,7 +33,7 @@ pub(super) struct Sources {
 ///
 /// # Errors
 /// Inputs that do not exist, all of them at once.
-pub(super) fn collect(inputs: &[PathBuf]) -> Result<Sources> {
+pub(crate) fn collect(inputs: &[PathBuf]) -> Result<Sources> {
     let roots = roots_of(inputs)?;
     let base = common_directory(&roots)?;
     let mut sources = Sources::default();

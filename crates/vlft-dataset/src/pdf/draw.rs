@@ -19,16 +19,17 @@ use crate::manifest::Resolution;
 /// Why a document or a page gave nothing.
 pub(super) type Refusal = (Rule, String);
 
-/// Opens a PDF, without a password first, then with each of `passwords`.
+/// Opens a PDF, without a password first, then with each of `passwords`; also tells whether it
+/// needed one.
 pub(super) fn open<'a>(
     pdfium: &'a Pdfium,
     path: &Path,
     passwords: &[String],
-) -> Result<PdfDocument<'a>, Refusal> {
+) -> Result<(PdfDocument<'a>, bool), Refusal> {
     let attempts = std::iter::once(None).chain(passwords.iter().map(|p| Some(p.as_str())));
     for password in attempts {
         match pdfium.load_pdf_from_file(path, password) {
-            Ok(document) => return Ok(document),
+            Ok(document) => return Ok((document, password.is_some())),
             Err(error) => match refusal(&error) {
                 // pdfium does not tell a missing password from a wrong one.
                 (Rule::Password, _) => {}
@@ -69,37 +70,40 @@ fn refusal(error: &PdfiumError) -> Refusal {
 pub(super) struct Drawn<'a> {
     pub(super) pixels: Pixels<'a>,
     pub(super) dpi: f64,
-    pub(super) text_chars: Option<u32>,
 }
 
-/// Draws page `index` (0-based) with its annotations and form fields on white.
+/// Page `number` (1-based).
+pub(super) fn page<'a>(document: &PdfDocument<'a>, number: u32) -> Result<PdfPage<'a>, Refusal> {
+    let index = i32::try_from(number - 1).map_err(|_| broken("count this far"))?;
+    let page = document.pages().get(index);
+    page.map_err(|_| broken("read the page"))
+}
+
+fn broken(what: &str) -> Refusal {
+    (Rule::Page, format!("pdfium cannot {what}"))
+}
+
+/// Draws a page with its annotations and form fields on white.
 pub(super) fn draw<'a>(
-    document: &PdfDocument,
-    index: u32,
+    page: &PdfPage<'_>,
     resolution: Resolution,
     buffer: &'a mut Vec<u8>,
 ) -> Result<Drawn<'a>, Refusal> {
-    let broken = |what: &str| (Rule::Page, format!("pdfium cannot {what}"));
-    let index = i32::try_from(index).map_err(|_| broken("count this far"))?;
-    let page = document
-        .pages()
-        .get(index)
-        .map_err(|_| broken("read the page"))?;
     let points = (
         f64::from(page.width().value),
         f64::from(page.height().value),
     );
     let size = pixel_size(points, resolution).map_err(|reason| (Rule::PageShape, reason))?;
 
-    // Rows are padded to four bytes.
+    // Rows are padded to four bytes. What an earlier page left is painted over by pdfium itself.
     let stride = (size.width as usize * 3).next_multiple_of(4);
-    buffer.clear();
     buffer.resize(stride * size.height as usize, 0xff);
     let (width, height) = (size.width as i32, size.height as i32);
     let config = PdfRenderConfig::new()
         .set_fixed_size(width, height)
         .set_format(PdfBitmapFormat::BGR)
         .set_reverse_byte_order(true)
+        .clear_before_rendering(true)
         .set_clear_color(PdfColor::WHITE)
         .render_form_data(true)
         .render_annotations(true);
@@ -110,19 +114,7 @@ pub(super) fn draw<'a>(
     drop(bitmap);
 
     Ok(Drawn {
-        text_chars: text_chars(&page),
         pixels: pack(buffer, size.width, size.height, stride),
         dpi: size.dpi,
     })
-}
-
-/// Characters of the text layer that are not white space. Text in form fields and annotations is
-/// not part of it.
-fn text_chars(page: &PdfPage<'_>) -> Option<u32> {
-    let text = page.text().ok()?.all();
-    let visible = text
-        .chars()
-        .filter(|c| !c.is_whitespace() && *c != '\0')
-        .count();
-    u32::try_from(visible).ok()
 }

@@ -1,0 +1,1 @@
+# A package, so that its name is not that of `data.py`.
