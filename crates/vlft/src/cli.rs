@@ -81,7 +81,7 @@ impl Cli {
 
 /// What the arguments ask for.
 pub(crate) enum Parsed {
-    Run(Cli),
+    Run(Box<Cli>),
     /// Help or version was asked for.
     Help(String),
     /// No command was given; the short help.
@@ -96,7 +96,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
         .try_get_matches_from(without_help_on_help(args))
         .and_then(|matches| Cli::from_arg_matches(&matches));
     match parsed {
-        Ok(cli) => Parsed::Run(cli),
+        Ok(cli) => Parsed::Run(Box::new(cli)),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 Parsed::Help(error.render().ansi().to_string())

@@ -20,7 +20,7 @@ use terminal::Terminal;
 fn main() -> ExitCode {
     exit::explain_panics();
     let exit = match cli::parse(std::env::args_os()) {
-        Parsed::Run(cli) => run(cli),
+        Parsed::Run(cli) => run(*cli),
         Parsed::Help(text) => {
             Terminal::plain().help(&text);
             Exit::Done

@@ -137,7 +137,7 @@ mod tests {
                 let size = pixel_size(points, ModelPixels(max)).unwrap();
                 let again = smart_resize((size.width, size.height), 32, 65_536, max).unwrap();
                 assert_eq!(again, (size.width, size.height), "{points:?} {max}");
-                assert!(size.width % 32 == 0 && size.height % 32 == 0);
+                assert!(size.width.is_multiple_of(32) && size.height.is_multiple_of(32));
             }
         }
         let a4 = pixel_size((595.0, 842.0), ModelPixels(1_310_720)).unwrap();
