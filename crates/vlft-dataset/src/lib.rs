@@ -2,6 +2,7 @@
 //! tensor library is ever seen here.
 
 pub mod build;
+mod disjoint;
 pub mod doctor;
 mod file_names;
 mod ids;
@@ -14,6 +15,7 @@ pub mod manifest;
 mod page_facts;
 pub mod pdf;
 pub mod pdfium;
+pub mod perceptual;
 pub mod problem;
 pub mod rasterize;
 pub mod record;

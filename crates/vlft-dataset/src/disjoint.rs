@@ -1,0 +1,34 @@
+//! Disjoint sets of numbers that can be joined (union-find).
+
+pub(crate) struct Sets {
+    parent: Vec<u32>,
+}
+
+impl Sets {
+    /// Each number below `count` is a set of its own.
+    pub(crate) fn new(count: usize) -> Self {
+        Self {
+            parent: (0..count as u32).collect(),
+        }
+    }
+
+    /// The smallest number of the set.
+    pub(crate) fn root(&mut self, item: usize) -> usize {
+        let mut item = item as u32;
+        while self.parent[item as usize] != item {
+            let above = self.parent[item as usize];
+            self.parent[item as usize] = self.parent[above as usize];
+            item = above;
+        }
+        item as usize
+    }
+
+    /// Whether they were apart before.
+    pub(crate) fn join(&mut self, a: usize, b: usize) -> bool {
+        let (a, b) = (self.root(a), self.root(b));
+        if a != b {
+            self.parent[a.max(b)] = a.min(b) as u32;
+        }
+        a != b
+    }
+}

@@ -1,0 +1,95 @@
+//! A hash of what a page looks like, so that copies of it are found that differ in every byte: saved
+//! again, scaled, cropped a little, printed and scanned again. It is no answer to "do these two show
+//! the same form": two bills of lading on one form are two pages, and their hashes differ.
+//!
+//! Usual perceptual hashes (8 x 8 cells, or the lowest 64 frequencies) fail at both on documents:
+//! filled forms are equal at that size, and a margin that was cut off moves everything. So here
+//! 1. the page is made 384 x 384 and the ink is what is darker than its surroundings, which is
+//!    the same under a grey scan and after a change of contrast;
+//! 2. the frame is laid by the ink itself (its centre and its spread), so that margins do not count;
+//! 3. the signs of the 512 lowest frequencies of the ink in that frame are the hash.
+//!
+//! Measured 2026-11 with `examples/page_hash.rs`; see BENCHMARKS.md. Two pages are near at
+//! [`NEAR`] differing bits of 512: on the example's forms the nearest two different pages have 74.
+
+mod ink;
+mod search;
+
+use std::fmt::Write;
+
+use image::{DynamicImage, GrayImage};
+
+pub use search::{NearPair, all_pairs, near_pairs};
+
+/// Pages whose hashes differ in at most so many bits look the same.
+pub const NEAR: u32 = 56;
+
+const WORDS: usize = 8;
+
+/// 512 bits of a page's looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PageHash([u64; WORDS]);
+
+impl PageHash {
+    /// The hash of an image; `None` for one that has nothing on it: blank pages resemble each other
+    /// and are no copies. Transparent pixels are white, as on paper.
+    pub fn of(image: &DynamicImage) -> Option<Self> {
+        match image {
+            DynamicImage::ImageLuma8(gray) => Self::of_gray(gray),
+            other if other.color().has_alpha() => Self::of_gray(&on_white(other)),
+            other => Self::of_gray(&other.to_luma8()),
+        }
+    }
+
+    /// The hash of a gray image; see [`PageHash::of`].
+    pub fn of_gray(image: &GrayImage) -> Option<Self> {
+        ink::signs(
+            image.width() as usize,
+            image.height() as usize,
+            image.as_raw(),
+        )
+        .map(Self)
+    }
+
+    /// How many bits differ, 0 to 512.
+    pub fn distance(self, other: Self) -> u32 {
+        let pairs = self.0.iter().zip(other.0);
+        pairs.map(|(a, b)| (a ^ b).count_ones()).sum()
+    }
+
+    /// Whether the two pages look the same.
+    pub fn is_near(self, other: Self) -> bool {
+        self.distance(other) <= NEAR
+    }
+
+    /// 128 hexadecimal digits, as manifests hold it.
+    pub fn to_hex(self) -> String {
+        self.0.iter().fold(String::new(), |mut text, word| {
+            write!(text, "{word:016x}").expect("writing to a string cannot fail");
+            text
+        })
+    }
+
+    /// `None` when it is no hash.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        if text.len() != 16 * WORDS || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        let mut words = [0; WORDS];
+        for (index, word) in words.iter_mut().enumerate() {
+            *word = u64::from_str_radix(&text[16 * index..16 * (index + 1)], 16).ok()?;
+        }
+        Some(Self(words))
+    }
+}
+
+fn on_white(image: &DynamicImage) -> GrayImage {
+    let pixels = image.to_luma_alpha8();
+    GrayImage::from_fn(pixels.width(), pixels.height(), |x, y| {
+        let [luma, alpha] = pixels.get_pixel(x, y).0.map(u32::from);
+        image::Luma([((luma * alpha + 255 * (255 - alpha)) / 255) as u8])
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

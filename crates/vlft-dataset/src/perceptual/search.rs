@@ -1,0 +1,244 @@
+//! Which of many hashes are near each other.
+//!
+//! Up to [`ALL_PAIRS`] hashes every two are compared: that is exact and takes a second. Beyond, two
+//! are compared only when they agree in one of 32 bands of 16 bits. The bands share no bit, so hashes
+//! with up to 31 differing bits are always found; with 40 of them 1 in 20 000 slips through, with 56
+//! (the limit) 1 in 200. Copies are mostly below 31: see BENCHMARKS.md.
+//!
+//! Copies of copies make clusters. What is returned ties each cluster together (a spanning forest
+//! of near pairs), because a form that was saved 10 000 times would have 50 million pairs.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+
+use super::PageHash;
+use crate::disjoint::Sets;
+
+/// More hashes than this are compared by bands.
+const ALL_PAIRS: usize = 20_000;
+const BANDS: usize = 32;
+const BAND_BITS: usize = 16;
+const BUCKETS: usize = 1 << BAND_BITS;
+
+/// Two that look the same, by their indices; `first < second`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NearPair {
+    pub first: usize,
+    pub second: usize,
+}
+
+/// Near pairs that tie together whatever is near, directly or over others. Sorted.
+pub fn near_pairs(hashes: &[PageHash]) -> Vec<NearPair> {
+    match hashes.len() {
+        0..=ALL_PAIRS => all_pairs(hashes),
+        _ => by_bands(hashes),
+    }
+}
+
+/// [`near_pairs`] by comparing every two: the exact answer.
+pub fn all_pairs(hashes: &[PageHash]) -> Vec<NearPair> {
+    const ROWS: usize = 256;
+    let mut forest = Forest::new(hashes.len());
+    for start in (0..hashes.len()).step_by(ROWS) {
+        let rows = start..(start + ROWS).min(hashes.len());
+        let near: Vec<NearPair> = rows
+            .into_par_iter()
+            .flat_map_iter(|first| {
+                let rest = hashes.iter().enumerate().skip(first + 1);
+                rest.filter(move |(_, other)| hashes[first].is_near(**other))
+                    .map(move |(second, _)| NearPair { first, second })
+            })
+            .collect();
+        forest.extend(near);
+    }
+    forest.finish()
+}
+
+fn by_bands(hashes: &[PageHash]) -> Vec<NearPair> {
+    // Equal hashes fill the same bucket of every band: one of them is enough.
+    let mut forest = Forest::new(hashes.len());
+    let mut known: HashMap<PageHash, usize> = HashMap::with_capacity(hashes.len());
+    let mut different = Vec::with_capacity(hashes.len());
+    for (second, hash) in hashes.iter().enumerate() {
+        let first = *known.entry(*hash).or_insert(second);
+        match first == second {
+            true => different.push(second as u32),
+            false => forest.extend([NearPair { first, second }]),
+        }
+    }
+    drop(known);
+    for band in 0..BANDS {
+        let (ends, sorted) = sort_by_band(hashes, &different, band);
+        let roots: Vec<u32> = (0..hashes.len())
+            .map(|i| forest.sets.root(i) as u32)
+            .collect();
+        let near: Vec<NearPair> = (0..BUCKETS)
+            .into_par_iter()
+            .flat_map_iter(|bucket| {
+                let start = if bucket == 0 { 0 } else { ends[bucket - 1] };
+                within(&sorted[start..ends[bucket]], hashes, &roots)
+            })
+            .collect();
+        forest.extend(near);
+    }
+    forest.finish()
+}
+
+/// A counting sort: where each bucket ends, and the indices in order of their buckets.
+fn sort_by_band(hashes: &[PageHash], indices: &[u32], band: usize) -> (Vec<usize>, Vec<u32>) {
+    let bits = bits(band);
+    let key = |index: &u32| key(hashes[*index as usize], &bits);
+    let keys: Vec<u16> = indices.par_iter().map(key).collect();
+    let mut ends = vec![0; BUCKETS];
+    for key in &keys {
+        ends[usize::from(*key)] += 1;
+    }
+    let mut sum = 0;
+    for end in &mut ends {
+        (*end, sum) = (sum, sum + *end);
+    }
+    let mut sorted = vec![0; indices.len()];
+    for (index, key) in indices.iter().zip(&keys) {
+        let end = &mut ends[usize::from(*key)];
+        sorted[*end] = *index;
+        *end += 1;
+    }
+    (ends, sorted)
+}
+
+/// The bits of a band: 32 apart, so that each has low and high frequencies.
+fn bits(band: usize) -> [usize; BAND_BITS] {
+    std::array::from_fn(|bit| band + BANDS * bit)
+}
+
+fn key(hash: PageHash, bits: &[usize; BAND_BITS]) -> u16 {
+    bits.iter().fold(0, |key, bit| {
+        key << 1 | (hash.0[bit / 64] >> (bit % 64) & 1) as u16
+    })
+}
+
+/// Near pairs within one bucket, but not those that are tied together already.
+fn within(bucket: &[u32], hashes: &[PageHash], roots: &[u32]) -> Vec<NearPair> {
+    let mut near = Vec::new();
+    // Side by side in memory: each is read many times.
+    let local: Vec<PageHash> = bucket.iter().map(|i| hashes[*i as usize]).collect();
+    // Per member, the set it belongs to: at first the one it has in the forest.
+    let mut set: Vec<u32> = bucket.iter().map(|i| roots[*i as usize]).collect();
+    for b in 1..bucket.len() {
+        for a in 0..b {
+            if set[a] != set[b] && local[a].is_near(local[b]) {
+                let [first, second] = [a, b].map(|i| bucket[i] as usize);
+                near.push(NearPair {
+                    first: first.min(second),
+                    second: first.max(second),
+                });
+                let (from, to) = (set[b], set[a]);
+                set.iter_mut().filter(|s| **s == from).for_each(|s| *s = to);
+            }
+        }
+    }
+    near
+}
+
+/// Pairs that tie sets together; the others are dropped.
+struct Forest {
+    sets: Sets,
+    pairs: Vec<NearPair>,
+}
+
+impl Forest {
+    fn new(count: usize) -> Self {
+        Self {
+            sets: Sets::new(count),
+            pairs: Vec::new(),
+        }
+    }
+
+    fn extend(&mut self, pairs: impl IntoIterator<Item = NearPair>) {
+        for pair in pairs {
+            if self.sets.join(pair.first, pair.second) {
+                self.pairs.push(pair);
+            }
+        }
+    }
+
+    fn finish(mut self) -> Vec<NearPair> {
+        self.pairs.sort_unstable();
+        self.pairs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SplitMix64.
+    fn random(mut state: u64) -> impl FnMut() -> u64 {
+        move || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ (mixed >> 31)
+        }
+    }
+
+    /// Which others each one is tied to, as the smallest index of its cluster.
+    fn clusters(count: usize, pairs: Vec<NearPair>) -> Vec<usize> {
+        let mut forest = Forest::new(count);
+        let given = pairs.len();
+        forest.extend(pairs);
+        assert_eq!(forest.pairs.len(), given, "a pair that ties nothing");
+        (0..count).map(|index| forest.sets.root(index)).collect()
+    }
+
+    #[test]
+    fn bands_find_what_comparing_all_finds() {
+        let seed = 7;
+        let mut random = random(seed);
+        let mut hashes: Vec<PageHash> = Vec::new();
+        for _ in 0..400 {
+            let page = PageHash(std::array::from_fn(|_| random()));
+            hashes.push(page);
+            // Copies at every distance up to well beyond the limit, and exact ones.
+            for _ in 0..random() % 4 {
+                let mut copy = page;
+                for _ in 0..random() % 90 {
+                    let bit = (random() % 512) as usize;
+                    copy.0[bit / 64] ^= 1 << (bit % 64);
+                }
+                hashes.push(copy);
+            }
+        }
+        let (slow, fast) = (all_pairs(&hashes), by_bands(&hashes));
+        assert!(slow.len() > 200, "seed {seed}");
+        assert!(
+            slow.iter()
+                .all(|p| hashes[p.first].is_near(hashes[p.second]))
+        );
+        let count = hashes.len();
+        assert_eq!(clusters(count, slow), clusters(count, fast), "seed {seed}");
+    }
+
+    #[test]
+    fn one_page_ten_thousand_times_is_one_cluster_at_once() {
+        let page = PageHash([0x0123_4567_89ab_cdef; 8]);
+        let mut hashes = vec![page; 10_000];
+        // 300 more that are near the page and each other, none equal.
+        for n in 0..300 {
+            let mut copy = page;
+            copy.0[n % 8] ^= 3 << (n / 8);
+            hashes.push(copy);
+        }
+        let pairs = by_bands(&hashes);
+        assert_eq!(pairs.len(), hashes.len() - 1);
+        assert!(clusters(hashes.len(), pairs).iter().all(|c| *c == 0));
+    }
+
+    #[test]
+    fn the_bands_share_no_bit() {
+        let mut all: Vec<usize> = (0..BANDS).flat_map(bits).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..512).collect::<Vec<_>>());
+    }
+}
