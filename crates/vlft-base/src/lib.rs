@@ -1,9 +1,10 @@
 //! What every layer stands on: one error type ([`Diagnostic`]), one way to create an output
-//! ([`output`]) and one to tell contents apart ([`digest`]). It knows nothing of records, images or tensors.
+//! ([`output`]), one to tell contents apart ([`digest`]) and one to map a file ([`mmap`]). It knows nothing of records, images or tensors.
 
 mod diagnostic;
 pub mod digest;
 pub mod format;
+pub mod mmap;
 pub mod output;
 pub mod paths;
 mod suggest;

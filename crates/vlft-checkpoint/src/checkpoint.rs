@@ -6,14 +6,13 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use vlft_base::digest::Hasher;
+use vlft_base::mmap::{self, Mmap};
 use vlft_base::{Diagnostic, Result, did_you_mean, format};
 
 use crate::float::Float;
-use crate::mmap;
 use crate::quant_state::QuantState;
 
 /// The type dense tensors are held in.

@@ -7,7 +7,6 @@ mod checkpoint;
 mod config;
 pub mod float;
 mod layout;
-mod mmap;
 mod part;
 mod quant_state;
 mod random;

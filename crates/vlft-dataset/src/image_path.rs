@@ -184,6 +184,14 @@ fn between(from: &Path, to: &Path) -> Option<String> {
     Some(steps.join("/"))
 }
 
+/// The way from one absolute directory to a file or directory elsewhere, as [`between`].
+pub(crate) fn way_to(from: &Path, to: &Path) -> Option<String> {
+    between(from, to).map(|way| match way.is_empty() {
+        true => ".".to_owned(),
+        false => way,
+    })
+}
+
 /// Joins with `/` and lets `a/..` vanish where the two meet: what stands before is a real directory.
 fn join(before: &str, path: &str) -> String {
     let mut head: Vec<&str> = before.split('/').filter(|s| !s.is_empty()).collect();

@@ -1,9 +1,11 @@
-//! `schemas/{record,mapping,manifest}.schema.json`, for editors and other tools: made from the very
+//! `schemas/{record,mapping,aliases,manifest,lineage}.schema.json`, for editors and other tools: made from the very
 //! types that read the files.
 
 use serde_json::Value;
 
+use crate::build::aliases::Aliases;
 use crate::build::mapping::Mapping;
+use crate::lineage::Lineage;
 use crate::manifest::PageEntry;
 use crate::record::Record;
 
@@ -17,9 +19,19 @@ pub fn mapping_schema() -> Value {
     schemars::schema_for!(Mapping).to_value()
 }
 
+/// The schema of an alias file (TOML, seen as JSON).
+pub fn aliases_schema() -> Value {
+    schemars::schema_for!(Aliases).to_value()
+}
+
 /// The schema of one line of `manifest.jsonl`.
 pub fn manifest_schema() -> Value {
     schemars::schema_for!(PageEntry).to_value()
+}
+
+/// The schema of `F.lineage.json` and `lineage.json`.
+pub fn lineage_schema() -> Value {
+    schemars::schema_for!(Lineage).to_value()
 }
 
 #[cfg(test)]
@@ -38,7 +50,9 @@ mod tests {
         for (name, schema) in [
             ("record", record_schema()),
             ("mapping", mapping_schema()),
+            ("aliases", aliases_schema()),
             ("manifest", manifest_schema()),
+            ("lineage", lineage_schema()),
         ] {
             let path = repository().join(format!("schemas/{name}.schema.json"));
             let fresh = format!("{schema:#}\n");

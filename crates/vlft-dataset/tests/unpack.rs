@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use vlft_base::output::Existing;
 use vlft_base::{Diagnostic, Kind};
+use vlft_dataset::lineage::{Lineage, Now};
 use vlft_dataset::unpack::{Limits, Options, Report, unpack};
 use zip::{ZipEntry, file, zip};
 
@@ -25,6 +26,7 @@ fn archives(all: &[Vec<u8>]) -> (TempDir, Options) {
         out: dir.path().join("out"),
         existing: Existing::Refuse,
         limits: Limits::default(),
+        encoding: None,
         dry_run: false,
     };
     (dir, options)
@@ -45,7 +47,10 @@ fn tree(dir: &Path) -> Vec<String> {
                 true => pending.push(path),
                 false => {
                     let below = path.strip_prefix(dir).unwrap().to_str().unwrap();
-                    found.push(below.replace('\\', "/"));
+                    // What we leave beside the files has a test of its own.
+                    if !path.ends_with("lineage.json") {
+                        found.push(below.replace('\\', "/"));
+                    }
                 }
             }
         }
@@ -114,6 +119,12 @@ fn images_and_labels_come_out_and_the_counts_reconcile() {
         (1, 2, 1, 1)
     );
     assert_eq!(tree(dir.path()).len(), 7, "nothing beside the output");
+    let lineage = Lineage::of(&options.out).unwrap().unwrap();
+    let archives: Vec<&str> = lineage.inputs.iter().map(|i| i.path.as_str()).collect();
+    assert_eq!(archives, ["../0.zip", "../1.zip"]);
+    for input in &lineage.inputs {
+        assert_eq!(input.look(&options.out).unwrap(), Now::Same);
+    }
 }
 
 #[test]
@@ -333,7 +344,7 @@ fn odd_names_are_read_and_told() {
     let warning = report.warning().unwrap();
     assert!(warning.causes()[0].contains("read as `/`"), "{warning}");
     assert!(
-        warning.causes()[1].contains("no known encoding"),
+        warning.causes()[1].contains("read as Shift_JIS, which is a guess"),
         "{warning}"
     );
     let files = tree(&options.out);
@@ -347,4 +358,38 @@ fn a_dry_run_checks_and_writes_nothing() {
     let report = run(&options).unwrap();
     assert!(report.dry_run && !options.out.exists());
     assert!(report.to_string().contains("1 to be written"), "{report}");
+}
+
+#[test]
+fn an_archive_in_the_archive_is_told_and_a_lineage_in_it_stays() {
+    let mine = br#"{"not": "ours"}"#;
+    let (dir, options) = archives(&[zip(&[file("in.zip", b"PK"), file("Lineage.json", mine)])]);
+    let report = run(&options).unwrap();
+    assert_eq!(report.kinds.archives, 1);
+    let warning = report.warning().unwrap();
+    assert!(
+        warning.causes()[0].contains("entry 1 `in.zip`: an archive in the archive"),
+        "{warning}"
+    );
+    assert_eq!(fs::read(options.out.join("Lineage.json")).unwrap(), mine);
+    assert!(dir.path().join("out.lineage.json").exists());
+}
+
+#[test]
+fn a_bomb_that_lies_about_its_size_is_stopped_at_what_it_said() {
+    // 1 MiB of zeros, deflated by hand: stored blocks would not do.
+    let deflated = {
+        use std::io::Write;
+        let mut out = Vec::new();
+        let mut zip = ::zip::ZipWriter::new(std::io::Cursor::new(&mut out));
+        let options = ::zip::write::SimpleFileOptions::default();
+        zip.start_file("x", options).unwrap();
+        zip.write_all(&vec![0; 1 << 20]).unwrap();
+        zip.finish().unwrap();
+        // After the local header of 30 bytes and the name.
+        let size = u32::from_le_bytes(out[18..22].try_into().unwrap()) as usize;
+        out[31..31 + size].to_vec()
+    };
+    let found = faults(&[zip(&[file("x", &deflated).method(8).claimed_size(100)])]);
+    assert!(found[0].contains("entry 1 `x`"), "{found:?}");
 }

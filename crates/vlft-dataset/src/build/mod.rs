@@ -4,20 +4,27 @@
 //! documents in = records + rejected.
 //!
 //! The road: [`mapping`] says what to read, `labels` reads the rows, `images` finds the pages,
-//! `matching` joins names to pages (exactly or by an explained step of `names`, never by prefix),
-//! `target` makes the answer.
+//! `matching` joins names to pages (by an alias, exactly, or by an explained step of `names`, never by
+//! prefix), `pages` chooses among them, `target` makes the answer (`cell` by `cell`), `prompt` the
+//! question.
 
+pub mod aliases;
+mod built;
+mod cell;
 mod images;
 mod labels;
 pub mod mapping;
 mod matching;
 mod names;
 mod nearest;
+mod pages;
+mod prompt;
 mod reject;
 mod report;
+mod suggest;
 mod target;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -26,28 +33,40 @@ use vlft_base::paths::not_an_input;
 use vlft_base::{Diagnostic, Kind, Result, did_you_mean, one_of};
 
 use crate::image_path::{Relative, base_of};
-use crate::jsonl::{Writer, shown};
+use crate::jsonl::shown;
+use crate::lineage::{self, Lineage};
 use crate::record::{Message, Meta, Part, Record, Role};
+use aliases::Aliases;
+use built::Built;
 use images::{Images, Reading};
 use labels::Row;
 use mapping::Mapping;
 use matching::Match;
 use nearest::Nearest;
-
-pub use names::Step as MatchStep;
-pub use report::{BuildReport, Reason, Reject, Rejected, What};
+use prompt::Prompts;
+use suggest::Suggestions;
 use target::Target;
+
+pub use labels::LabelsKind;
+pub use names::Step as MatchStep;
+pub use prompt::Finding;
+pub use report::{BuildReport, Reason, Reject, Rejected, What};
 
 /// What to build from what.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `results.json`, JSONL, CSV, or a directory with one JSON file per document.
+    /// `results.json`, JSONL, CSV, a Label Studio export, or a directory with one JSON file per
+    /// document.
     pub labels: PathBuf,
     /// Directories of page images; the first that has a document gives its pages.
     pub images: Vec<PathBuf>,
     pub mapping: PathBuf,
+    /// Which pages a document has where its name does not say.
+    pub aliases: Option<PathBuf>,
     pub out: PathBuf,
     pub existing: Existing,
+    /// Count and report, and write nothing.
+    pub dry_run: bool,
 }
 
 /// `data/all.jsonl` -> `data/all.rejects.jsonl`
@@ -58,6 +77,7 @@ pub fn rejects_path(out: &Path) -> PathBuf {
 /// The files that are read, as far as an output could be one of them.
 fn inputs(options: &Options) -> Vec<PathBuf> {
     let mut inputs = vec![options.labels.clone(), options.mapping.clone()];
+    inputs.extend(options.aliases.clone());
     // With one JSON file per document, any of them.
     inputs.extend(
         options
@@ -69,45 +89,97 @@ fn inputs(options: &Options) -> Vec<PathBuf> {
     inputs
 }
 
-/// Builds the records. Ok also when documents were rejected; see [`BuildReport::is_clean`].
-pub fn build(options: &Options) -> Result<BuildReport> {
-    let rejects_path = rejects_path(&options.out);
-    for out in [&options.out, &rejects_path] {
+/// None of the outputs may be an input, and those that a person named must be free.
+fn check_outputs(options: &Options) -> Result<()> {
+    let rejects = rejects_path(&options.out);
+    let lineage = lineage::beside(&options.out);
+    for out in [&options.out, &rejects, &lineage] {
         not_an_input("--out", out, inputs(options).iter().map(PathBuf::as_path))?;
-        check_file(out, options.existing)?;
     }
+    suggest::check(options)?;
+    check_file(&options.out, options.existing)?;
+    check_file(&rejects, options.existing)
+}
+
+/// Builds the records. Ok also when documents were rejected; see [`BuildReport::is_clean`].
+/// `progress` gets (documents done, documents in all).
+pub fn build(options: &Options, progress: &dyn Fn(u64, u64)) -> Result<BuildReport> {
+    check_outputs(options)?;
     let mapping = Mapping::read(&options.mapping)?;
-    let rows = labels::read(&options.labels)?;
-    if rows.is_empty() {
+    let prompts = prompt::prompts(&mapping, &options.mapping)?;
+    let aliases = match &options.aliases {
+        Some(path) => Aliases::read(path)?,
+        None => Aliases::default(),
+    };
+    let labels = labels::read(&options.labels, mapping.annotations())?;
+    let rows = &labels.rows;
+    if rows.is_empty() && labels.unlabelled.is_empty() {
         return Err(Diagnostic::error("the labels have no rows")
             .at(&options.labels)
             .with_kind(Kind::NothingToDo));
     }
-    check_inputs(&mapping, &rows, options)?;
-    let images = images::index(&options.images)?;
-    let (documents, nameless) = group(&mapping, &rows);
+    check_inputs(&mapping, rows, options)?;
+    let lineage = lineage_of(options, &prompts)?;
+    let mut images = images::index(&options.images)?;
+    let (documents, nameless) = group(&mapping, rows);
     let names: Vec<String> = documents.iter().map(|d| d.name.clone()).collect();
-    let matches = matching::assign(&names, &images);
+    let path = options.aliases.as_deref().unwrap_or(Path::new(""));
+    let aliases = aliases.resolve(path, &names, &mut images)?;
+    let matches = matching::assign(&names, &images, &aliases);
 
     let base = base_of(&options.out);
-    std::fs::create_dir_all(base).map_err(|e| cannot("create", base, e))?;
-    let mut relative = Relative::to(base)?;
-    let mut built = Built::new(&rows, &nameless, &images, unused_columns(&mapping, &rows));
+    if !options.dry_run {
+        std::fs::create_dir_all(base).map_err(|e| cannot("create", base, e))?;
+    }
+    // Of a folder that is yet to be made nobody reads the paths.
+    let mut relative = Relative::to(match base.is_dir() {
+        true => base,
+        false => Path::new("."),
+    })?;
+    let mut built = Built::new(&labels, &nameless, &images, unused_columns(&mapping, rows));
+    built.report.findings.clone_from(&prompts.findings);
     let mut nearest = Nearest::new(images.readings.iter().map(|r| r.name.as_str()));
+    let mut suggestions = Suggestions::new(&matches, &images);
+    let making = Making {
+        mapping: &mapping,
+        prompts: &prompts,
+        labels: shown(&options.labels),
+    };
     let mut records = Vec::new();
-    for (document, found) in documents.iter().zip(&matches) {
+    for (done, (document, found)) in documents.iter().zip(&matches).enumerate() {
+        progress(done as u64, documents.len() as u64);
         let target = target::target(&mapping, &document.rows);
-        match (target, found) {
-            (Ok(target), Match::Found { reading, step }) => {
-                let reading = &images.readings[*reading];
-                let pages = page_paths(reading, &images, &mut relative)?;
-                records.push(record(&mapping, document, &target, reading, *step, pages));
-                built.add_record(&target, reading, *step);
+        let pages = match found {
+            Match::Found { reading, .. } => {
+                pages::chosen(&mapping, &images.readings[*reading], &document.rows)
             }
-            (target, found) => {
+            _ => Ok(Vec::new()),
+        };
+        match (target, found, pages) {
+            (Ok(target), Match::Found { reading, step }, Ok(pages)) => {
+                let shown = ShownPages {
+                    reading: &images.readings[*reading],
+                    pages,
+                    step: *step,
+                };
+                let paths = shown.paths(&images, &mut relative)?;
+                records.push(making.record(document, &target, &shown, paths));
+                built.add_record(&target, &shown);
+            }
+            (target, found, pages) => {
                 let faults = target.err().unwrap_or_default();
-                let reject =
-                    reject::document(document, faults, found, &names, &images, &mut nearest);
+                let mut reject = reject::document(
+                    document,
+                    faults,
+                    pages.err(),
+                    reject::Matched {
+                        found,
+                        labels: &names,
+                        images: &images,
+                    },
+                    &mut nearest,
+                );
+                suggestions.add(&mut reject, found, &images);
                 built.add_reject(reject);
             }
         }
@@ -117,7 +189,37 @@ pub fn build(options: &Options) -> Result<BuildReport> {
         .flat_map(|found| found.files(&images))
         .collect();
     built.add_unused_images(&images, &wanted);
-    built.write(records, options, &rejects_path)
+    if options.dry_run {
+        built.report.dry_run = true;
+        return Ok(built.report);
+    }
+    let mut report = built.write(records, options)?;
+    report.suggestions = suggestions.write(options)?;
+    if report.out.is_some() {
+        let lineage = lineage.output("records", &options.out)?;
+        lineage.save_beside(&options.out)?;
+    }
+    Ok(report)
+}
+
+fn lineage_of(options: &Options, prompts: &Prompts) -> Result<Lineage> {
+    let mut lineage = Lineage::new("build-jsonl")
+        .input("labels", &options.labels)?
+        .input("mapping", &options.mapping)?;
+    for (role, path) in &prompts.files {
+        lineage = lineage.input(role, path)?;
+    }
+    if let Some(aliases) = &options.aliases {
+        lineage = lineage.input("aliases", aliases)?;
+    }
+    let mut images = options.images.iter();
+    images.try_fold(lineage, |all, dir| all.input("images", dir))
+}
+
+/// The rows of a file of labels with the lines where they start, as `meta.label_rows` counts them.
+pub(crate) fn rows_of(labels: &Path) -> Result<Vec<(u64, serde_json::Map<String, Value>)>> {
+    let rows = labels::read_rows(labels)?;
+    Ok(rows.into_iter().map(|row| (row.line, row.values)).collect())
 }
 
 /// The rows of one document.
@@ -231,162 +333,107 @@ fn unused_columns(mapping: &Mapping, rows: &[Row]) -> Vec<String> {
     unused
 }
 
-fn page_paths(reading: &Reading, images: &Images, relative: &mut Relative) -> Result<Vec<String>> {
-    reading
-        .files
-        .iter()
-        .map(|file| relative.path(&images.files[*file]))
-        .collect()
+/// The pages of a document that its record shows.
+pub(crate) struct ShownPages<'a> {
+    pub(crate) reading: &'a Reading,
+    /// Indices into the reading's files.
+    pub(crate) pages: Vec<usize>,
+    pub(crate) step: MatchStep,
 }
 
-/// The id is the document's name as the labels write it: readable, unique because rows are grouped
-/// by it, and the same however many other documents there are.
-fn record(
-    mapping: &Mapping,
-    document: &Document<'_>,
-    target: &Target,
-    reading: &Reading,
-    step: MatchStep,
-    pages: Vec<String>,
-) -> Record {
-    let text = |role, text: &str| Message {
-        role,
-        content: vec![Part::Text(text.to_owned())],
+impl ShownPages<'_> {
+    fn paths(&self, images: &Images, relative: &mut Relative) -> Result<Vec<String>> {
+        let files = self.pages.iter().map(|&page| self.reading.files[page]);
+        files
+            .map(|file| relative.path(&images.files[file]))
+            .collect()
+    }
+}
+
+/// What all records have in common.
+struct Making<'a> {
+    mapping: &'a Mapping,
+    prompts: &'a Prompts,
+    /// Where the labels are, as rows name it.
+    labels: String,
+}
+
+impl Making<'_> {
+    /// The id is the document's name as the labels write it: readable, unique because rows are
+    /// grouped by it, and the same however many other documents there are.
+    fn record(
+        &self,
+        document: &Document<'_>,
+        target: &Target,
+        shown: &ShownPages<'_>,
+        paths: Vec<String>,
+    ) -> Record {
+        let text = |role, text: &str| Message {
+            role,
+            content: vec![Part::Text(text.to_owned())],
+        };
+        let mut messages = Vec::new();
+        if let Some(system) = &self.prompts.system {
+            messages.push(text(Role::System, system));
+        }
+        let mut user = text(Role::User, &self.prompts.user);
+        user.content
+            .splice(0..0, paths.into_iter().map(Part::Image));
+        messages.push(user);
+        messages.push(text(Role::Assistant, &target.value.to_string()));
+
+        let mut meta = Meta::new();
+        meta.insert("document".into(), json!(document.name));
+        // A set that starts at 0 is numbered like the document: from 1.
+        let pages: Vec<usize> = shown.pages.iter().map(|page| page + 1).collect();
+        meta.insert("pages".into(), json!(pages));
+        if let Some(doc_type) = &self.mapping.doc_type {
+            meta.insert("doc_type".into(), json!(doc_type));
+        }
+        if let Some(sha256) = &shown.reading.source_sha256 {
+            meta.insert("source_sha256".into(), json!(sha256));
+        }
+        meta.insert("matched_by".into(), json!(shown.step));
+        let rows = label_rows(&document.rows, &self.labels);
+        meta.insert("label_rows".into(), json!(rows));
+        Record {
+            id: document.name.clone(),
+            messages,
+            meta: Some(meta),
+        }
+    }
+}
+
+/// `results.json:2-4,9`: the rows of a document, by their file (below the folder of labels, if it is
+/// one) and the lines where they start. `vlft why` finds them again: the lineage knows the labels.
+fn label_rows(rows: &[&Row], labels: &str) -> Vec<String> {
+    let mut files: Vec<(&str, Vec<u64>)> = Vec::new();
+    for row in rows {
+        match files.iter_mut().find(|(file, _)| *file == &*row.file) {
+            Some((_, lines)) => lines.push(row.line),
+            None => files.push((&row.file, vec![row.line])),
+        }
+    }
+    let name = |file: &str| -> String {
+        let below = file.strip_prefix(labels).map(|f| f.trim_start_matches('/'));
+        match below.filter(|f| !f.is_empty()) {
+            Some(below) => below.to_owned(),
+            None => file.rsplit('/').next().unwrap_or(file).to_owned(),
+        }
     };
-    let mut messages = Vec::new();
-    if let Some(system) = &mapping.prompt.system {
-        messages.push(text(Role::System, system));
-    }
-    let mut user = text(Role::User, &mapping.prompt.user);
-    user.content
-        .splice(0..0, pages.into_iter().map(Part::Image));
-    messages.push(user);
-    messages.push(text(Role::Assistant, &target.value.to_string()));
-
-    let mut meta = Meta::new();
-    meta.insert("document".into(), json!(document.name));
-    // A set that starts at 0 is numbered like the document: from 1.
-    meta.insert(
-        "pages".into(),
-        json!((1..=reading.pages.len()).collect::<Vec<_>>()),
-    );
-    if let Some(doc_type) = &mapping.doc_type {
-        meta.insert("doc_type".into(), json!(doc_type));
-    }
-    if let Some(sha256) = &reading.source_sha256 {
-        meta.insert("source_sha256".into(), json!(sha256));
-    }
-    meta.insert("matched_by".into(), json!(step));
-    Record {
-        id: document.name.clone(),
-        messages,
-        meta: Some(meta),
-    }
-}
-
-/// Everything that is counted while records are made.
-struct Built {
-    report: BuildReport,
-    rejects: Vec<Reject>,
-    used: BTreeSet<usize>,
-}
-
-impl Built {
-    fn new(rows: &[Row], nameless: &[&Row], images: &Images, unused_columns: Vec<String>) -> Self {
-        let mut built = Self {
-            report: BuildReport {
-                rows: rows.len() as u64,
-                documents: 0,
-                records: 0,
-                rejected: 0,
-                rows_without_document: nameless.len() as u64,
-                merged_rows: 0,
-                pages: 0,
-                matched_by: BTreeMap::new(),
-                reasons: BTreeMap::new(),
-                images: (images.files.len() + images.unnameable.len()) as u64,
-                unused_images: 0,
-                unused_columns,
-                out: None,
-                rejects: None,
-            },
-            rejects: Vec::new(),
-            used: BTreeSet::new(),
-        };
-        for row in nameless {
-            built.count_reject(reject::row(row));
-        }
-        built
-    }
-
-    fn add_record(&mut self, target: &Target, reading: &Reading, step: MatchStep) {
-        self.report.documents += 1;
-        self.report.records += 1;
-        self.report.merged_rows += target.merged_rows;
-        self.report.pages += reading.files.len() as u64;
-        *self.report.matched_by.entry(step).or_default() += 1;
-        self.used.extend(&reading.files);
-    }
-
-    fn add_reject(&mut self, reject: Reject) {
-        self.report.documents += 1;
-        self.report.rejected += 1;
-        self.count_reject(reject);
-    }
-
-    fn count_reject(&mut self, reject: Reject) {
-        let example = match &reject.name {
-            Some(name) => format!("`{name}`: {}", reject.detail),
-            None => reject.detail.clone(),
-        };
-        let counted = self.report.reasons.entry(reject.reason);
-        counted.or_insert(Rejected { count: 0, example }).count += 1;
-        self.rejects.push(reject);
-    }
-
-    /// `wanted` are the files that some label matched, used or not.
-    fn add_unused_images(&mut self, images: &Images, wanted: &BTreeSet<usize>) {
-        let unused = (0..images.files.len()).filter(|file| !self.used.contains(file));
-        let mut unused: Vec<Reject> = unused
-            .map(|file| reject::image(&images.files[file], wanted.contains(&file)))
-            .collect();
-        unused.extend(
-            images
-                .unnameable
-                .iter()
-                .map(|name| reject::unnameable(name)),
-        );
-        self.report.unused_images = unused.len() as u64;
-        self.rejects.append(&mut unused);
-    }
-
-    /// Writes the records, and the rejects if there are any. The rejects first: records without
-    /// their rejects would look complete.
-    fn write(
-        mut self,
-        records: Vec<Record>,
-        options: &Options,
-        rejects_path: &Path,
-    ) -> Result<BuildReport> {
-        if !self.rejects.is_empty() {
-            let mut writer = Writer::create(rejects_path, options.existing)?;
-            self.rejects
-                .iter()
-                .try_for_each(|reject| writer.write(reject))?;
-            writer.commit()?;
-            self.report.rejects = Some(shown(rejects_path));
-        } else if rejects_path.exists() {
-            // `--force` over an earlier, worse run: its rejects are no longer true.
-            std::fs::remove_file(rejects_path).map_err(|e| cannot("remove", rejects_path, e))?;
-        }
-        if !records.is_empty() {
-            let mut writer = Writer::create(&options.out, options.existing)?;
-            records.iter().try_for_each(|record| writer.write(record))?;
-            writer.commit()?;
-            self.report.out = Some(shown(&options.out));
-        }
-        Ok(self.report)
-    }
+    files
+        .into_iter()
+        .map(|(file, mut lines)| {
+            lines.sort_unstable();
+            lines.dedup();
+            let spans = lines.chunk_by(|a, b| a + 1 == *b).map(|span| match span {
+                [only] => only.to_string(),
+                [first, .., last] => format!("{first}-{last}"),
+                [] => String::new(),
+            });
+            format!("{}:{}", name(file), spans.collect::<Vec<_>>().join(","))
+        })
+        .collect()
 }
 
 #[cfg(test)]

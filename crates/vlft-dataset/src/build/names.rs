@@ -9,6 +9,8 @@ use unicode_normalization::UnicodeNormalization;
 /// something decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
+    /// The alias file says so; no name is compared.
+    Alias,
     /// The whole name is equal, its directory too if the label names one.
     Exact,
     /// Equal without the file extension. Page images end here at best: `a.pdf` and `a_1.jpg`.
@@ -17,34 +19,44 @@ pub enum Step {
     Unicode,
     /// Equal in lower case.
     Case,
+    /// Equal in Unicode's compatible form: full-width letters, ligatures, hard spaces are plain ones.
+    Compatible,
     /// Equal when each run of white space and underscores is one underscore.
     Spaces,
     /// Equal when a copy number at the end is written ` (1)`, `(1)` or `_1_`.
     CopyNumber,
+    /// Equal without what a system writes when somebody copies a file: ` - Copy`, `Kopie von `,
+    /// ` - 副本 (2)`. A copy shows what its original shows; a bare number may be another document.
+    CopyWord,
     /// Equal when each run of other signs is one underscore; the copy number stays apart, so that
     /// `a (1)` is never page 1 of `a`.
     Punctuation,
 }
 
-pub(crate) const STEPS: [Step; 7] = [
+pub(crate) const STEPS: [Step; 9] = [
     Step::Exact,
     Step::Stem,
     Step::Unicode,
     Step::Case,
+    Step::Compatible,
     Step::Spaces,
     Step::CopyNumber,
+    Step::CopyWord,
     Step::Punctuation,
 ];
 
 impl Step {
     pub fn id(self) -> &'static str {
         match self {
+            Step::Alias => "alias",
             Step::Exact => "exact",
             Step::Stem => "stem",
             Step::Unicode => "unicode",
             Step::Case => "case",
+            Step::Compatible => "compatible",
             Step::Spaces => "spaces",
             Step::CopyNumber => "copy-number",
+            Step::CopyWord => "copy-word",
             Step::Punctuation => "punctuation",
         }
     }
@@ -52,15 +64,19 @@ impl Step {
     /// What a name is compared by at this step. Names with an empty key match nothing.
     pub(crate) fn key(self, name: &str) -> String {
         match self {
-            Step::Exact => name.to_owned(),
+            Step::Alias | Step::Exact => name.to_owned(),
             Step::Stem => stem(name).to_owned(),
             Step::Unicode => stem(name).nfc().collect(),
             Step::Case => lower(name),
-            Step::Spaces => spaces(&lower(name)),
-            Step::CopyNumber => with_copy_number(&spaces(&lower(name)), |base| {
+            Step::Compatible => compatible(name),
+            Step::Spaces => spaces(&compatible(name)),
+            Step::CopyNumber => with_copy_number(&spaces(&compatible(name)), |base| {
                 base.trim_end_matches('_').to_owned()
             }),
-            Step::Punctuation => with_copy_number(&spaces(&lower(name)), punctuation),
+            Step::CopyWord => with_copy_number(&without_copy_word(name), |base| {
+                base.trim_end_matches('_').to_owned()
+            }),
+            Step::Punctuation => with_copy_number(&without_copy_word(name), punctuation),
         }
     }
 }
@@ -95,6 +111,11 @@ pub(crate) fn base_name(path: &str) -> &str {
 
 fn lower(name: &str) -> String {
     stem(name).nfc().collect::<String>().to_lowercase()
+}
+
+fn compatible(name: &str) -> String {
+    let lower: String = lower(name).nfkc().collect::<String>().to_lowercase();
+    lower.nfkc().collect()
 }
 
 fn spaces(name: &str) -> String {
@@ -148,6 +169,84 @@ fn copy_number(name: &str) -> Option<(&str, u32)> {
     Some((base, digits.parse().ok()?))
 }
 
+/// What Windows, macOS and Linux desktops append to the name of a copy, in lower case and with
+/// underscores for spaces: English, German, French, Spanish, Italian, Portuguese, Dutch, Polish and
+/// Swedish, Turkish, Indonesian and Malay, Vietnamese, Russian, Chinese, Japanese, Korean. Longer ones
+/// stand before those that they end in.
+const COPY_WORDS: [&str; 18] = [
+    "의_사본",
+    "のコピー",
+    "copy",
+    "kopie",
+    "copie",
+    "copia",
+    "cópia",
+    "kopia",
+    "kopya",
+    "salinan",
+    "bản_sao",
+    "копия",
+    "副本",
+    "复制",
+    "拷贝",
+    "コピー",
+    "복사본",
+    "사본",
+];
+
+/// The same words in front.
+const COPY_PREFIXES: [&str; 11] = [
+    "copy_of_",
+    "kopie_von_",
+    "copie_de_",
+    "copia_de_",
+    "copia_di_",
+    "cópia_de_",
+    "kopie_van_",
+    "kopia_",
+    "salinan_",
+    "копия_",
+    "复制_",
+];
+
+/// The name at step `copy-number` without `_-_copy`, `_copy_2`, `copy_of_` and their like. `copy` must
+/// stand apart: `photocopy` is a name. `a_-_copy_(2)` is a copy too, whatever its number.
+fn without_copy_word(name: &str) -> String {
+    let name = spaces(&compatible(name));
+    let numbered = with_copy_number(&name, |base| base.trim_end_matches('_').to_owned());
+    let mut rest = numbered.as_str();
+    for prefix in COPY_PREFIXES {
+        if let Some(stripped) = rest.strip_prefix(prefix).filter(|s| !s.is_empty()) {
+            rest = stripped;
+            break;
+        }
+    }
+    loop {
+        // The number of the copy: `(2)` or `_2`.
+        let base = copy_number(rest).map_or(rest, |(base, _)| base);
+        let base = base.trim_end_matches('_');
+        let unnumbered = base.trim_end_matches(|c: char| c.is_ascii_digit());
+        let unnumbered = match base.len() - unnumbered.len() {
+            1..=3 => unnumbered.strip_suffix('_').unwrap_or(base),
+            _ => base,
+        };
+        let stripped = [base, unnumbered].into_iter().find_map(|base| {
+            COPY_WORDS.iter().find_map(|word| {
+                let before = base.strip_suffix(word)?;
+                let apart = before.trim_end_matches(['_', '-', '–', '—']);
+                // Chinese and Japanese put no space before it.
+                let joins = word.chars().all(|c| c as u32 >= 0x2e80 || c == '_');
+                let is_apart = joins || apart.len() < before.len();
+                (is_apart && !apart.is_empty()).then_some(apart)
+            })
+        });
+        match stripped {
+            Some(stripped) => rest = stripped,
+            None => return rest.to_owned(),
+        }
+    }
+}
+
 /// How an image's name says which page it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Pattern {
@@ -155,6 +254,8 @@ pub(crate) enum Pattern {
     Manifest,
     /// The whole name is the document's: its only page.
     Whole,
+    /// An alias lists its images.
+    Listed,
     /// `name_single_page`.
     SinglePage,
     /// What stands between the document's name and the page number: `_`, `-`, `-p`, `_page_`..
@@ -250,6 +351,30 @@ mod tests {
             ("inv (1).pdf", "inv.pdf", None),
             ("inv (1).pdf", "inv (2).pdf", None),
             ("report_2017_.pdf", "report (2017).pdf", Some("punctuation")),
+            ("ＩＮＶ\u{3000}７.pdf", "inv 7.pdf", Some("compatible")),
+            ("INV\u{a0}7.pdf", "INV 7.pdf", Some("compatible")),
+            ("inv 7 - Copy.pdf", "inv 7.pdf", Some("copy-word")),
+            ("inv 7 - Copy (2).pdf", "inv_7", Some("copy-word")),
+            ("Copy of inv 7.pdf", "inv 7.pdf", Some("copy-word")),
+            (
+                "inv 7 - Kopie.pdf",
+                "Kopie von inv 7.pdf",
+                Some("copy-word"),
+            ),
+            ("inv 7 copy 2.pdf", "inv 7.pdf", Some("copy-word")),
+            ("inv 7 - 副本.pdf", "inv 7.pdf", Some("copy-word")),
+            ("inv 7のコピー.pdf", "inv 7.pdf", Some("copy-word")),
+            (
+                "inv 7 - Copia (3).pdf",
+                "inv 7 - Copie.pdf",
+                Some("copy-word"),
+            ),
+            ("inv (1) - Copy.pdf", "inv_1_.pdf", Some("copy-word")),
+            ("inv (1) - Copy.pdf", "inv.pdf", None),
+            ("inv 7 - Copy.pdf", "inv 70.pdf", None),
+            ("photocopy.pdf", "photo.pdf", None),
+            ("copy.pdf", "kopie.pdf", None),
+            ("inv copy 2017.pdf", "inv.pdf", None),
             ("a_1.pdf", "a_01.pdf", None),
         ] {
             assert_eq!(meets(a, b), step, "{a} and {b}");
@@ -287,6 +412,9 @@ mod tests {
             let longer = format!("{name}{more}");
             // `a.pdf` and `a.pdf1`: an extension that is none.
             prop_assume!(stem(&name) == name && stem(&longer) == longer);
+            // `a` and `a copy` are one.
+            let lower = longer.to_lowercase();
+            prop_assume!(!lower.contains("cop") && !lower.contains("kop"));
             prop_assert_eq!(meets(&name, &longer), None);
         }
 

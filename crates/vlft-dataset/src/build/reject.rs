@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Document;
 use super::images::{Images, PageFault, Reading};
-use super::labels::Row;
+use super::labels::{Row, Unlabelled};
 use super::matching::Match;
 use super::names::{Pattern, base_name};
 use super::nearest::Nearest;
@@ -13,22 +13,31 @@ use super::report::{Reason, Reject, What};
 use super::target::{Fault, LabelFault};
 use crate::jsonl::shown;
 
-/// A document whose labels or images are at fault; both are told.
+/// What was found for a label, with what is needed to say so.
+pub(crate) struct Matched<'a> {
+    pub(crate) found: &'a Match,
+    pub(crate) labels: &'a [String],
+    pub(crate) images: &'a Images,
+}
+
+/// A document whose labels or images are at fault; all of it is told. `page_fault`: why the page rule
+/// cannot be followed.
 pub(crate) fn document(
     document: &Document<'_>,
     faults: Vec<Fault>,
-    found: &Match,
-    labels: &[String],
-    images: &Images,
+    page_fault: Option<String>,
+    matched: Matched<'_>,
     nearest: &mut Nearest,
 ) -> Reject {
+    let found = matched.found;
     let mut reasons: Vec<(Reason, String)> = Vec::new();
     let mut places: Vec<String> = Vec::new();
     for fault in faults {
         reasons.push((reason(fault.reason), fault.detail));
         places.extend(fault.places);
     }
-    reasons.extend(image_fault(found, labels, images));
+    reasons.extend(page_fault.map(|why| (Reason::NoSuchPage, why)));
+    reasons.extend(image_fault(found, matched.labels, matched.images));
     if places.is_empty() {
         places.extend(document.rows.first().map(|row| row.place()));
     }
@@ -53,6 +62,20 @@ pub(crate) fn document(
         also: reasons.map(|(_, detail)| detail).collect(),
         places,
         candidates,
+        aliases: Vec::new(),
+    }
+}
+
+pub(crate) fn unlabelled(task: &Unlabelled) -> Reject {
+    Reject {
+        what: What::Row,
+        name: None,
+        reason: Reason::NotAnnotated,
+        detail: format!("the task in {}: {}", task.place, task.why),
+        also: Vec::new(),
+        places: vec![task.place.clone()],
+        candidates: Vec::new(),
+        aliases: Vec::new(),
     }
 }
 
@@ -65,6 +88,7 @@ pub(crate) fn row(row: &Row) -> Reject {
         also: Vec::new(),
         places: vec![row.place()],
         candidates: Vec::new(),
+        aliases: Vec::new(),
     }
 }
 
@@ -83,6 +107,7 @@ pub(crate) fn image(path: &Path, wanted: bool) -> Reject {
         also: Vec::new(),
         places: Vec::new(),
         candidates: Vec::new(),
+        aliases: Vec::new(),
     }
 }
 

@@ -7,7 +7,9 @@ use serde::Serialize;
 use vlft_base::format::{count, grouped};
 use vlft_base::{Diagnostic, Kind};
 
+use super::labels::LabelsKind;
 use super::names::Step;
+use super::prompt::Finding;
 
 /// Why a document, a row or an image is in no record. The ids are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -27,10 +29,14 @@ pub enum Reason {
     AmbiguousImage,
     /// Pages are missing, or one is there twice.
     IncompletePages,
+    /// The page rule asks for a page that the document does not have.
+    NoSuchPage,
     /// The only images with its name belong to another document.
     ImageTaken,
     /// A row does not say which document it belongs to.
     NoDocumentName,
+    /// A task of Label Studio that nobody has annotated.
+    NotAnnotated,
     /// An image that no label asked for.
     NoLabel,
     /// An image whose document has its pages from elsewhere, or was rejected.
@@ -47,8 +53,10 @@ impl Reason {
             Reason::NoImage => "no-image",
             Reason::AmbiguousImage => "ambiguous-image",
             Reason::IncompletePages => "incomplete-pages",
+            Reason::NoSuchPage => "no-such-page",
             Reason::ImageTaken => "image-taken",
             Reason::NoDocumentName => "no-document-name",
+            Reason::NotAnnotated => "not-annotated",
             Reason::NoLabel => "no-label",
             Reason::NotUsed => "not-used",
         }
@@ -83,11 +91,16 @@ pub struct Reject {
     /// The nearest names among the images.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<String>,
+    /// Lines for the file of `--aliases`, one of which may be right.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
 }
 
 /// The result: documents in = records + rejected.
 #[derive(Clone, Debug, Serialize)]
 pub struct BuildReport {
+    /// What the labels turned out to be.
+    pub labels: LabelsKind,
     pub rows: u64,
     pub documents: u64,
     pub records: u64,
@@ -97,6 +110,13 @@ pub struct BuildReport {
     /// Rows that only repeated an item of a unique list.
     pub merged_rows: u64,
     pub pages: u64,
+    /// Pages of documents with a record that the page rule leaves out.
+    pub pages_left_out: u64,
+    /// Tasks of Label Studio without an annotation that counts.
+    pub unlabelled: u64,
+    /// Values that are the mapping's default, by key.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub defaults: BTreeMap<String, u64>,
     /// Records by the step that joined the label's name to the images'.
     pub matched_by: BTreeMap<Step, u64>,
     /// Rejected documents and rows by reason, with one example each.
@@ -105,12 +125,21 @@ pub struct BuildReport {
     pub unused_images: u64,
     /// Columns of the labels that the mapping does not read.
     pub unused_columns: Vec<String>,
+    /// Where the prompt or the schema says something else than the target.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
     /// Where the records are; absent when there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out: Option<String>,
     /// Where the rejects and unused images are listed; absent when there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rejects: Option<String>,
+    /// Where the suggested aliases are; absent when there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suggestions: Option<String>,
+    /// Nothing was written.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -141,12 +170,29 @@ impl BuildReport {
             ),
         };
         let error = Diagnostic::error(message).with_kind(Kind::Verdict);
-        Some(match &self.rejects {
-            Some(rejects) => error
+        Some(match (&self.rejects, &self.suggestions) {
+            (Some(rejects), Some(suggestions)) => error.at(rejects).hint(format!(
+                "each line of that file has a reason, its rows, and the nearest names; \
+                 `{suggestions}` has lines for `--aliases`"
+            )),
+            (Some(rejects), None) => error
                 .at(rejects)
                 .hint("each line of that file has a reason, its rows, and the nearest names"),
-            None => error,
+            (None, _) => error,
         })
+    }
+
+    /// One warning for everything in the prompt or the schema that contradicts the target.
+    pub fn warning(&self) -> Option<Diagnostic> {
+        let first = self.findings.first()?;
+        let number = count(self.findings.len() as u64, "contradiction");
+        let warning = Diagnostic::warning(format!("{number} between the prompt and the target"))
+            .with_rule(first.rule);
+        let told = self.findings.iter().map(|f| &f.detail);
+        Some(
+            told.fold(warning, |all, detail| all.caused_by(detail))
+                .hint("quote the schema with `{{schema}}`, or the keys with `{{keys}}`"),
+        )
     }
 }
 
@@ -163,6 +209,17 @@ impl fmt::Display for BuildReport {
         )?;
         if self.merged_rows > 0 {
             write!(f, " ({} merged as repeated)", grouped(self.merged_rows))?;
+        }
+        if self.pages_left_out > 0 {
+            let left_out = count(self.pages_left_out, "page");
+            write!(
+                f,
+                "\n{left_out} of these documents left out by the page rule"
+            )?;
+        }
+        if self.unlabelled > 0 {
+            let unlabelled = count(self.unlabelled, "task");
+            write!(f, "\n{unlabelled} without an annotation")?;
         }
         if !self.matched_by.is_empty() {
             let steps: Vec<String> = self
@@ -184,6 +241,14 @@ impl fmt::Display for BuildReport {
                     rejected.example
                 )?;
             }
+        }
+        if !self.defaults.is_empty() {
+            let defaults: Vec<String> = self
+                .defaults
+                .iter()
+                .map(|(key, count)| format!("`{key}` {}", grouped(*count)))
+                .collect();
+            write!(f, "\nvalues by default: {}", defaults.join("   "))?;
         }
         if self.unused_images > 0 {
             let unused = count(self.unused_images, "image");

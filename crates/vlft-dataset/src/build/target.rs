@@ -1,11 +1,13 @@
 //! From the rows of one document to its target: values take the types that the mapping asks for,
 //! and whatever contradicts itself is a fault of the document, never settled in silence.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::Serialize;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
+use super::cell::{convert, is_null};
 use super::labels::Row;
 use super::mapping::{Field, FieldKind, Item, Mapping};
 use crate::json::kind;
@@ -17,6 +19,8 @@ pub(crate) struct Target {
     pub(crate) value: Value,
     /// Rows that repeated an item of a list with `unique`, and added nothing.
     pub(crate) merged_rows: u64,
+    /// Keys whose value is the mapping's default, once per value.
+    pub(crate) defaults: Vec<String>,
 }
 
 /// Why the labels of a document make no target.
@@ -31,6 +35,14 @@ pub(crate) enum LabelFault {
     BadValue,
     /// A required value is null or not there.
     MissingValue,
+}
+
+/// What making a target tells besides its value.
+#[derive(Default)]
+struct Notes {
+    faults: Vec<Fault>,
+    merged_rows: u64,
+    defaults: Vec<String>,
 }
 
 /// A fault with its places.
@@ -55,31 +67,36 @@ impl Fault {
 /// Makes the target of one document from its rows, or names every fault.
 pub(crate) fn target(mapping: &Mapping, rows: &[&Row]) -> Result<Target, Vec<Fault>> {
     let mut map = Map::new();
-    let mut faults = Vec::new();
-    let mut merged_rows = 0;
+    let mut notes = Notes::default();
     for field in &mapping.fields {
         let value = if field.kind == FieldKind::List {
-            list(mapping, field, rows, &mut faults, &mut merged_rows)
+            list(mapping, field, rows, &mut notes)
         } else {
-            scalar(mapping, field, rows, &mut faults)
+            scalar(mapping, field, rows, &mut notes)
         };
         map.insert(field.name.clone(), value);
     }
-    if faults.is_empty() {
-        let value = Value::Object(map);
-        Ok(Target { value, merged_rows })
+    if notes.faults.is_empty() {
+        Ok(Target {
+            value: Value::Object(map),
+            merged_rows: notes.merged_rows,
+            defaults: notes.defaults,
+        })
     } else {
-        Err(faults)
+        Err(notes.faults)
     }
 }
 
 /// A value of the document: every row must say the same.
-fn scalar(mapping: &Mapping, field: &Field, rows: &[&Row], faults: &mut Vec<Fault>) -> Value {
-    let null = field.null.as_ref().unwrap_or(&mapping.null);
+fn scalar(mapping: &Mapping, field: &Field, rows: &[&Row], notes: &mut Notes) -> Value {
+    let faults = &mut notes.faults;
+    let rules = field.rules(mapping);
+    let mut by_default = false;
     let mut seen: Vec<(Value, &Row)> = Vec::new();
     for row in rows {
         let cell = row.values.get(field.column()).unwrap_or(&Value::Null);
-        match convert(cell, field.kind, null) {
+        by_default |= rules.default.is_some() && is_null(cell, rules.null);
+        match convert(cell, rules) {
             Ok(value) if seen.iter().any(|(known, _)| *known == value) => {}
             Ok(value) => seen.push((value, row)),
             Err(problem) => {
@@ -103,20 +120,17 @@ fn scalar(mapping: &Mapping, field: &Field, rows: &[&Row], faults: &mut Vec<Faul
         let detail = format!("`{}` is required and empty", field.column());
         faults.push(Fault::new(LabelFault::MissingValue, detail, &rows[..1]));
     }
+    if by_default {
+        notes.defaults.push(field.name.clone());
+    }
     value
 }
 
-fn list(
-    mapping: &Mapping,
-    field: &Field,
-    rows: &[&Row],
-    faults: &mut Vec<Fault>,
-    merged_rows: &mut u64,
-) -> Value {
+fn list(mapping: &Mapping, field: &Field, rows: &[&Row], notes: &mut Notes) -> Value {
     let mut items: Vec<Map<String, Value>> = Vec::new();
     let mut by_unique: HashMap<String, (usize, &Row)> = HashMap::new();
-    for (source, row) in sources(field, rows, faults) {
-        let Some(item) = item(mapping, field, source, row, faults) else {
+    for (source, row) in sources(field, rows, &mut notes.faults) {
+        let Some(item) = item(mapping, field, &source, row, notes) else {
             continue;
         };
         let unique = field
@@ -133,7 +147,7 @@ fn list(
                 by_unique.insert(unique, (items.len(), row));
                 items.push(item);
             }
-            Some((known, _)) if items[*known] == item => *merged_rows += 1,
+            Some((known, _)) if items[*known] == item => notes.merged_rows += 1,
             Some((known, first)) => {
                 let detail = format!(
                     "`{}` has {unique} twice: {} and {}",
@@ -141,7 +155,7 @@ fn list(
                     Value::Object(items[*known].clone()),
                     Value::Object(item)
                 );
-                faults.push(Fault::new(
+                notes.faults.push(Fault::new(
                     LabelFault::ConflictingItems,
                     detail,
                     &[first, row],
@@ -151,7 +165,9 @@ fn list(
     }
     if items.is_empty() && field.required {
         let detail = format!("`{}` is required and empty", field.name);
-        faults.push(Fault::new(LabelFault::MissingValue, detail, &rows[..1]));
+        notes
+            .faults
+            .push(Fault::new(LabelFault::MissingValue, detail, &rows[..1]));
     }
     Value::Array(items.into_iter().map(Value::Object).collect())
 }
@@ -161,9 +177,12 @@ fn sources<'a>(
     field: &Field,
     rows: &[&'a Row],
     faults: &mut Vec<Fault>,
-) -> Vec<(&'a Map<String, Value>, &'a Row)> {
+) -> Vec<(Cow<'a, Map<String, Value>>, &'a Row)> {
     if field.is_list_of_rows() {
-        return rows.iter().map(|row| (&row.values, *row)).collect();
+        return rows
+            .iter()
+            .map(|row| (Cow::Borrowed(&row.values), *row))
+            .collect();
     }
     let mut found = Vec::new();
     for row in rows {
@@ -181,9 +200,14 @@ fn sources<'a>(
             }
         };
         for value in nested {
-            match value {
-                Value::Object(object) => found.push((object, *row)),
-                other => {
+            match (value, &field.items[..]) {
+                (Value::Object(object), _) => found.push((Cow::Borrowed(object), *row)),
+                // A list of plain values is a list of items with one key.
+                (value, [only]) if !value.is_array() => {
+                    let item = Map::from_iter([(only.column().to_owned(), value.clone())]);
+                    found.push((Cow::Owned(item), *row));
+                }
+                (other, _) => {
                     let detail = format!(
                         "an item of `{}`: expected an object, found {}",
                         field.column(),
@@ -203,15 +227,20 @@ fn item(
     field: &Field,
     source: &Map<String, Value>,
     row: &Row,
-    faults: &mut Vec<Fault>,
+    notes: &mut Notes,
 ) -> Option<Map<String, Value>> {
     let mut map = Map::new();
+    let mut defaults = Vec::new();
+    let faults = &mut notes.faults;
     let faults_before = faults.len();
     for item in &field.items {
-        let null = item.null.as_ref().unwrap_or(&mapping.null);
         let cell = source.get(item.column()).unwrap_or(&Value::Null);
-        match convert(cell, item.kind, null) {
+        let rules = item.rules(mapping);
+        match convert(cell, rules) {
             Ok(value) => {
+                if rules.default.is_some() && is_null(cell, rules.null) {
+                    defaults.push(item.name.clone());
+                }
                 map.insert(item.name.clone(), value);
             }
             Err(problem) => {
@@ -220,7 +249,9 @@ fn item(
             }
         }
     }
-    if faults.len() > faults_before || map.values().all(Value::is_null) {
+    // A row whose values are all absent has no item, whatever its defaults are.
+    let is_there = |(name, value): (&String, &Value)| !value.is_null() && !defaults.contains(name);
+    if faults.len() > faults_before || !map.iter().any(is_there) {
         return None;
     }
     let missing = |item: &&Item| item.required && map[&item.name].is_null();
@@ -232,91 +263,10 @@ fn item(
         );
         faults.push(Fault::new(LabelFault::MissingValue, detail, &[row]));
     }
+    for name in defaults {
+        notes.defaults.push(format!("{}.{name}", field.name));
+    }
     Some(map)
-}
-
-/// A cell as the type of its field. White space around texts goes; what means "no value" is null.
-pub(crate) fn convert(cell: &Value, wanted: FieldKind, null: &[String]) -> Result<Value, String> {
-    let cell = match cell {
-        Value::String(text) => {
-            let text = text.trim();
-            if null.iter().any(|n| n.trim() == text) {
-                return Ok(Value::Null);
-            }
-            Value::from(text)
-        }
-        other => other.clone(),
-    };
-    let value = match (wanted, &cell) {
-        (_, Value::Null) => Some(Value::Null),
-        (FieldKind::String | FieldKind::Date, Value::String(_)) => Some(cell.clone()),
-        (FieldKind::String, Value::Number(number)) => Some(Value::from(plain(number))),
-        (FieldKind::Integer, Value::Number(number)) => integer(number),
-        (FieldKind::Integer, Value::String(text)) => text
-            .parse::<i64>()
-            .ok()
-            .map(Value::from)
-            .or_else(|| integer(&decimal(text)?)),
-        // One spelling per number: the model should not learn that 2 and 2.0 differ.
-        (FieldKind::Number, Value::Number(n)) => integer(n).or_else(|| Some(cell.clone())),
-        (FieldKind::Number, Value::String(text)) => {
-            let number = text
-                .parse::<i64>()
-                .ok()
-                .map(Number::from)
-                .or_else(|| decimal(text));
-            number.map(|n| integer(&n).unwrap_or(Value::Number(n)))
-        }
-        (FieldKind::Boolean, Value::Bool(_)) => Some(cell.clone()),
-        (FieldKind::Boolean, other) => {
-            let text = other
-                .as_str()
-                .map_or_else(|| other.to_string(), str::to_lowercase);
-            match text.as_str() {
-                "true" | "yes" | "1" => Some(Value::Bool(true)),
-                "false" | "no" | "0" => Some(Value::Bool(false)),
-                _ => None,
-            }
-        }
-        _ => None,
-    };
-    value.ok_or_else(|| {
-        let wanted = match wanted {
-            FieldKind::String => "a text",
-            FieldKind::Integer => "a whole number",
-            FieldKind::Number => "a number",
-            FieldKind::Boolean => "yes or no",
-            FieldKind::Date => "a date as text",
-            FieldKind::List => "a list",
-        };
-        format!("expected {wanted}, found `{cell}`")
-    })
-}
-
-/// Spreadsheets write 14 as 14.0: a whole number is one whatever its spelling.
-fn integer(number: &Number) -> Option<Value> {
-    if number.is_i64() || number.is_u64() {
-        return Some(Value::Number(number.clone()));
-    }
-    let value = number.as_f64()?;
-    // Above 2^53 a float no longer says which whole number was meant.
-    (value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0)
-        .then(|| Value::from(value as i64))
-}
-
-/// Digits with a point. What `f64` also parses (`inf`, `1e9`) is more likely a text in a wrong column.
-fn decimal(text: &str) -> Option<Number> {
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let is_plain = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') && digits.len() < 16;
-    Number::from_f64(text.parse().ok().filter(|_| is_plain)?)
-}
-
-/// A number as a text: 20.0 of a spreadsheet is "20".
-fn plain(number: &Number) -> String {
-    match integer(number) {
-        Some(whole) => whole.to_string(),
-        None => number.to_string(),
-    }
 }
 
 #[cfg(test)]
@@ -326,72 +276,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn cells_take_the_type_of_their_field() {
-        use FieldKind::{Boolean, Date, Integer, Number, String};
-        let null: Vec<std::string::String> = ["", "N/A", "-"].map(Into::into).to_vec();
-        for (cell, wanted, expected) in [
-            (json!(" 14 "), Integer, Ok(json!(14))),
-            (json!(14.0), Integer, Ok(json!(14))),
-            (json!("14.0"), Integer, Ok(json!(14))),
-            (json!(-3), Integer, Ok(json!(-3))),
-            (
-                json!(14.5),
-                Integer,
-                Err("expected a whole number, found `14.5`"),
-            ),
-            (
-                json!("14 days"),
-                Integer,
-                Err("expected a whole number, found `\"14 days\"`"),
-            ),
-            (
-                json!("1e3"),
-                Integer,
-                Err("expected a whole number, found `\"1e3\"`"),
-            ),
-            (
-                json!("inf"),
-                Number,
-                Err("expected a number, found `\"inf\"`"),
-            ),
-            (json!("2.50"), Number, Ok(json!(2.5))),
-            (json!("2"), Number, Ok(json!(2))),
-            (json!(2.0), Number, Ok(json!(2))),
-            (json!(" N/A"), Integer, Ok(Value::Null)),
-            (json!(""), String, Ok(Value::Null)),
-            (json!(null), Date, Ok(Value::Null)),
-            (json!(" MV GRACE "), String, Ok(json!("MV GRACE"))),
-            (json!(20.0), String, Ok(json!("20"))),
-            (json!(2.5), String, Ok(json!("2.5"))),
-            (json!(true), String, Err("expected a text, found `true`")),
-            (json!("Yes"), Boolean, Ok(json!(true))),
-            (json!(0), Boolean, Ok(json!(false))),
-            (
-                json!("maybe"),
-                Boolean,
-                Err("expected yes or no, found `\"maybe\"`"),
-            ),
-            (json!("2026-01-02"), Date, Ok(json!("2026-01-02"))),
-            (
-                json!(45000),
-                Date,
-                Err("expected a date as text, found `45000`"),
-            ),
-            (
-                json!([1]),
-                Integer,
-                Err("expected a whole number, found `[1]`"),
-            ),
-        ] {
-            assert_eq!(
-                convert(&cell, wanted, &null),
-                expected.map_err(Into::into),
-                "{cell}"
-            );
-        }
-    }
 
     fn made(
         mapping: &str,

@@ -50,13 +50,19 @@ impl Folder {
     }
 
     fn build(&self, existing: Existing) -> Result<BuildReport> {
-        build(&Options {
+        build(&self.options(existing), &|_, _| {})
+    }
+
+    fn options(&self, existing: Existing) -> Options {
+        Options {
             labels: self.path("results.json"),
             images: vec![self.path("pages")],
             mapping: self.path("m.toml"),
+            aliases: None,
             out: self.path("data/all.jsonl"),
             existing,
-        })
+            dry_run: false,
+        }
     }
 
     /// The rejects: type, name, reason, detail, without the directory's name.
@@ -104,7 +110,7 @@ fn rows_of_a_document_become_one_record_with_all_its_pages() {
             r#"{"role":"user","content":[{"type":"image","image":"../pages/B_1_1__1.jpg"},{"type":"image","image":"../pages/B_1_1__2.jpg"},"#,
             r#"{"type":"text","text":"Read the bill of lading."}]},{"role":"assistant","content":[{"type":"text","text":"#,
             r#""{\"bl_number\":\"BL1\",\"free_days\":14,\"containers\":[{\"number\":\"MSKU1\",\"size\":\"20\"},{\"number\":\"MSKU2\",\"size\":\"20\"}]}"}]}],"#,
-            r#""meta":{"document":"B 1 (1).PDF","pages":[1,2],"doc_type":"bill-of-lading","matched_by":"copy-number"}}"#
+            r#""meta":{"document":"B 1 (1).PDF","pages":[1,2],"doc_type":"bill-of-lading","matched_by":"copy-number","label_rows":["results.json:1,3-4"]}}"#
         )
     );
     assert_eq!(
@@ -362,14 +368,11 @@ fn one_json_file_per_document_is_named_by_its_file() {
         .replace(", column = \"Container_Number\"", "")
         .replace(", column = \"Container_Size\"", "");
     fs::write(folder.path("m.toml"), mapping).unwrap();
-    let report = build(&Options {
+    let options = Options {
         labels,
-        images: vec![folder.path("pages")],
-        mapping: folder.path("m.toml"),
-        out: folder.path("data/all.jsonl"),
-        existing: Existing::Refuse,
-    })
-    .unwrap();
+        ..folder.options(Existing::Refuse)
+    };
+    let report = build(&options, &|_, _| {}).unwrap();
     assert!(report.is_clean());
     assert_eq!((report.unused_images, report.images), (0, 2));
     let records = load_for_training(&folder.path("data/all.jsonl")).unwrap();

@@ -1,52 +1,91 @@
-//! One archive: its entries as they will be written, and what is wrong with the others.
+//! One archive: its entries as they will be written, and what is wrong with the others. It is read
+//! where it lies, through a memory map: a stored entry is a slice of it.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use vlft_base::format::bytes;
+use vlft_base::mmap::{self, Mmap};
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result};
 use zip::read::ZipFileEntry;
 use zip::unstable::read::ZipIterable;
 use zip::{CompressionMethod, ZipArchive};
 
+use super::names::{self, Encodings, Name};
 use super::report::{Cause, Faults};
-use super::target::{self, Name};
-use super::{Limits, open_zip, sha256};
+use super::{Limits, target};
+
+/// The archive's bytes, for several readers at once.
+#[derive(Clone)]
+pub(super) struct Bytes(Arc<Mmap>);
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+pub(super) type Zip = ZipArchive<Cursor<Bytes>>;
 
 pub(super) struct Archive {
     pub(super) path: PathBuf,
-    zip: RefCell<ZipArchive<BufReader<File>>>,
+    bytes: Bytes,
+    zip: Zip,
     /// Regular files that pass all checks.
     pub(super) entries: Vec<Entry>,
     pub(super) directories: u64,
     /// `__MACOSX/..`, `.DS_Store` and the like.
     pub(super) junk: u64,
-    /// Entries whose names were read with `\` as `/`, or are in no known encoding, or cannot be
-    /// unpacked on Windows.
-    pub(super) odd_names: Vec<(String, &'static str)>,
+    /// Entries whose names were read with `\` as `/`, in a guessed encoding, or cannot be unpacked on
+    /// Windows; and archives inside the archive.
+    pub(super) odd: Vec<(String, String)>,
 }
 
 pub(super) struct Entry {
     /// In the central directory, from 0.
     index: usize,
     /// As in the archive.
-    name: String,
+    pub(super) name: String,
     /// Relative, with `/`, safe to join.
     pub(super) target: String,
     /// Unpacked.
     pub(super) bytes: u64,
     pub(super) crc32: u32,
+    is_stored: bool,
+}
+
+impl Entry {
+    /// As people count them.
+    pub(super) fn number(&self) -> u64 {
+        self.index as u64 + 1
+    }
 }
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "entry {} `{}`", self.index + 1, shown(&self.name))
+        write!(f, "entry {} `{}`", self.number(), shown(&self.name))
     }
+}
+
+/// Maps a file and reads the directory at its end.
+fn open_zip(path: &Path) -> Result<(Bytes, Zip), (Cause, String)> {
+    let size = std::fs::metadata(path).map_err(|e| (Cause::Unreadable, e.to_string()))?;
+    if size.len() == 0 {
+        return Err((Cause::Damaged, "not a zip: the file is empty".to_owned()));
+    }
+    let map = mmap::map(path).map_err(|e| {
+        let cause = e.causes().first().cloned().unwrap_or_default();
+        (Cause::Unreadable, cause)
+    })?;
+    let bytes = Bytes(Arc::new(map));
+    let zip = ZipArchive::new(Cursor::new(bytes.clone()))
+        .map_err(|e| (Cause::Damaged, format!("not a zip, or cut short: {e}")))?;
+    Ok((bytes, zip))
 }
 
 impl Archive {
@@ -57,11 +96,12 @@ impl Archive {
     pub(super) fn open(
         path: &Path,
         limits: &Limits,
+        encoding: Option<names::Encoding>,
         faults: &mut Faults,
     ) -> Result<Self, (Cause, String)> {
-        let mut zip = open_zip(path)?;
+        let (bytes, mut zip) = open_zip(path)?;
         if zip.has_duplicate_names() {
-            for name in duplicate_names(path) {
+            for name in duplicate_names(&bytes) {
                 let text = format!("two entries are named `{}`", shown(&name));
                 faults.add_archive(path, Cause::Meets, text);
             }
@@ -74,18 +114,22 @@ impl Archive {
             }
             Err(e) => faults.add_archive(path, Cause::Damaged, e.to_string()),
         }
+        let metadata = zip.metadata();
         let mut archive = Self {
             path: path.to_path_buf(),
+            bytes,
+            zip,
             entries: Vec::new(),
             directories: 0,
             junk: 0,
-            odd_names: Vec::new(),
-            zip: RefCell::new(zip),
+            odd: Vec::new(),
         };
-        let metadata = archive.zip.borrow().metadata();
-        for index in 0..metadata.len() {
-            match metadata.entry(index) {
-                Ok(entry) => archive.take(index, &entry, limits, faults),
+        let entries: Vec<_> = (0..metadata.len()).map(|i| metadata.entry(i)).collect();
+        let raw = entries.iter().flatten().map(ZipFileEntry::name_raw);
+        let encodings = Encodings::of(raw, encoding);
+        for (index, entry) in entries.iter().enumerate() {
+            match entry {
+                Ok(entry) => archive.take(index, entry, &encodings, limits, faults),
                 Err(e) => faults.add_archive(path, Cause::Damaged, e.to_string()),
             }
         }
@@ -97,16 +141,18 @@ impl Archive {
         &mut self,
         index: usize,
         zipped: &ZipFileEntry<'_>,
+        encodings: &Encodings,
         limits: &Limits,
         faults: &mut Faults,
     ) {
-        let Name { name, not_unicode } = target::read_name(zipped);
+        let Name { name, read_as } = encodings.read(zipped.name_raw());
         let mut entry = Entry {
             index,
             name,
             target: String::new(),
             bytes: zipped.size(),
             crc32: zipped.crc32(),
+            is_stored: zipped.compression() == CompressionMethod::Stored,
         };
         if target::is_junk(&entry.name) {
             self.junk += 1;
@@ -114,11 +160,8 @@ impl Archive {
         }
         match target::safe(&entry.name) {
             Ok(safe) => {
-                let odd = safe
-                    .odd
-                    .or(not_unicode.then_some("is in no known encoding"));
-                if let Some(why) = odd {
-                    self.odd_names.push((entry.to_string(), why));
+                if let Some(why) = safe.odd.map(str::to_owned).or(read_as) {
+                    self.odd.push((entry.to_string(), why));
                 }
                 entry.target = safe.path;
             }
@@ -132,15 +175,45 @@ impl Archive {
             false if entry.target.is_empty() => {
                 faults.add(&self.path, &entry, Cause::Unsafe, "has no name");
             }
-            false => self.entries.push(entry),
+            false => {
+                if target::is_archive(&entry.target) {
+                    let why = "an archive in the archive, written as it is: unpack it by itself";
+                    self.odd.push((entry.to_string(), why.to_owned()));
+                }
+                self.entries.push(entry);
+            }
         }
     }
 
+    /// A reader of its own: several may read one archive at once.
+    pub(super) fn reader(&self) -> Reader<'_> {
+        Reader {
+            archive: self,
+            zip: self.zip.clone(),
+        }
+    }
+
+    /// The whole file.
+    pub(super) fn content(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+}
+
+/// Reads entries; see [`Archive::reader`].
+pub(super) struct Reader<'a> {
+    archive: &'a Archive,
+    zip: Zip,
+}
+
+impl Reader<'_> {
     /// Writes the content of an entry to `to`, a file at `path`.
-    pub(super) fn copy(&self, entry: usize, to: &mut File, path: &Path) -> Result<()> {
+    pub(super) fn copy(&mut self, entry: usize, to: &mut File, path: &Path) -> Result<()> {
+        if let Some(content) = self.stored(entry)? {
+            return to.write_all(content).map_err(|e| cannot("write", path, e));
+        }
         let mut failed_write = None;
         self.read(entry, &mut |content| {
-            let mut chunk = vec![0; 64 * 1024];
+            let mut chunk = vec![0; 256 * 1024];
             loop {
                 let n = content.read(&mut chunk)?;
                 if n == 0 {
@@ -158,35 +231,72 @@ impl Archive {
         }
     }
 
-    /// Of the content of an entry.
-    pub(super) fn sha256(&self, entry: usize) -> Result<[u8; 32]> {
-        let mut digest = [0; 32];
+    /// The content of an entry in memory; its size is within the limits.
+    pub(super) fn append(&mut self, entry: usize, to: &mut Vec<u8>) -> Result<()> {
+        self.read(entry, &mut |content| content.read_to_end(to).map(|_| ()))
+    }
+
+    /// Whether a file has the content of an entry.
+    pub(super) fn is_content(&mut self, entry: usize, file: &mut dyn Read) -> Result<bool> {
+        let mut same = true;
         self.read(entry, &mut |content| {
-            digest = sha256(content)?;
-            Ok(())
+            let (mut here, mut there) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+            loop {
+                let n = content.read(&mut here)?;
+                if n == 0 {
+                    same &= file.read(&mut there)? == 0;
+                    return Ok(());
+                }
+                if same {
+                    let is_there = file.read_exact(&mut there[..n]).is_ok();
+                    same = is_there && here[..n] == there[..n];
+                }
+            }
         })?;
-        Ok(digest)
+        Ok(same)
+    }
+
+    /// The content of a stored entry where it lies, its checksum compared; `None` when it is
+    /// compressed.
+    fn stored(&mut self, number: usize) -> Result<Option<&[u8]>> {
+        let entry = &self.archive.entries[number];
+        if !entry.is_stored {
+            return Ok(None);
+        }
+        let zipped = self.zip.by_index_raw(entry.index);
+        let zipped = zipped.map_err(|e| self.archive.damaged(entry, &e))?;
+        let (start, size) = (zipped.data_start(), zipped.compressed_size());
+        let slice = start.and_then(|start| {
+            let (start, size) = (usize::try_from(start).ok()?, usize::try_from(size).ok()?);
+            self.archive.content().get(start..start.checked_add(size)?)
+        });
+        let Some(slice) = slice else {
+            return Err(self.archive.damaged(entry, &"it lies outside the archive"));
+        };
+        if slice.len() as u64 != entry.bytes {
+            let (found, said) = (slice.len(), entry.bytes);
+            let why = format!("{found} instead of {said} bytes stored");
+            return Err(self.archive.damaged(entry, &why));
+        }
+        if crc32fast::hash(slice) != entry.crc32 {
+            return Err(self.archive.damaged(entry, &"Invalid checksum"));
+        }
+        Ok(Some(slice))
     }
 
     /// Decompresses; size and checksum are compared on the way.
     fn read(
-        &self,
-        entry: usize,
+        &mut self,
+        number: usize,
         with: &mut dyn FnMut(&mut dyn Read) -> io::Result<()>,
     ) -> Result<()> {
-        let entry = &self.entries[entry];
-        let damaged = |cause: &dyn fmt::Display| {
-            Diagnostic::error("damaged entry")
-                .at(&self.path)
-                .detail(entry.to_string())
-                .caused_by(cause)
-                .hint("download or copy the archive again; nothing was written")
-        };
-        let mut zip = self.zip.borrow_mut();
-        let mut content = zip.by_index(entry.index).map_err(|e| damaged(&e))?;
+        let entry = &self.archive.entries[number];
+        let damaged = |cause: &dyn fmt::Display| self.archive.damaged(entry, cause);
+        let mut content = self.zip.by_index(entry.index).map_err(|e| damaged(&e))?;
         let mut counted = Counted {
             from: &mut content,
             bytes: 0,
+            most: entry.bytes,
         };
         with(&mut counted).map_err(|e| damaged(&e))?;
         match counted.bytes == entry.bytes {
@@ -199,16 +309,34 @@ impl Archive {
     }
 }
 
+impl Archive {
+    fn damaged(&self, entry: &Entry, cause: &dyn fmt::Display) -> Diagnostic {
+        Diagnostic::error("damaged entry")
+            .at(&self.path)
+            .detail(entry.to_string())
+            .caused_by(cause)
+            .hint("download or copy the archive again; nothing was written")
+    }
+}
+
+/// Stops as soon as there is more than the directory said: a bomb may lie about its size.
 struct Counted<R> {
     from: R,
     bytes: u64,
+    most: u64,
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.from.read(buffer)?;
         self.bytes += n as u64;
-        Ok(n)
+        match self.bytes > self.most {
+            true => Err(io::Error::other(format!(
+                "more than the {} bytes that the directory says",
+                self.most
+            ))),
+            false => Ok(n),
+        }
     }
 }
 
@@ -276,18 +404,16 @@ fn shown(name: &str) -> String {
 }
 
 /// `ZipArchive` keeps the last of several entries with one name; this finds what it hides.
-fn duplicate_names(path: &Path) -> BTreeSet<String> {
+fn duplicate_names(bytes: &Bytes) -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
     let mut twice = BTreeSet::new();
-    let entries = File::open(path).ok().and_then(|file| {
-        ZipIterable::try_new(BufReader::new(file), zip::read::Config::default()).ok()
-    });
-    if let Some(mut entries) = entries
+    let entries = ZipIterable::try_new(Cursor::new(bytes.clone()), zip::read::Config::default());
+    if let Ok(mut entries) = entries
         && let Ok(files) = entries.files()
     {
         for entry in files.flatten() {
             if !seen.insert(entry.name_raw().to_vec()) {
-                twice.insert(target::read_name(&entry).name);
+                twice.insert(Encodings::default().read(entry.name_raw()).name);
             }
         }
     }

@@ -6,26 +6,28 @@
 //! means that nothing was written.
 
 mod entry;
+mod names;
+mod origin;
 mod report;
 mod target;
+mod write;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io;
 use std::path::{Path, PathBuf};
-
-use sha2::{Digest, Sha256};
-use vlft_base::format::bytes;
-use vlft_base::output::{Existing, PartialDir, cannot, check_folder, check_free};
-use vlft_base::paths::{example_in, nearest_sibling};
-use vlft_base::{Diagnostic, Kind, Result};
-use zip::ZipArchive;
 
 use crate::file_names::folded;
 use crate::jsonl::shown;
 use entry::Archive;
 use report::{Cause, Faults};
+use vlft_base::format::bytes;
+use vlft_base::output::{Existing, cannot, check_folder, check_free};
+use vlft_base::paths::{example_in, nearest_sibling};
+use vlft_base::{Diagnostic, Kind, Result};
 
+pub use names::Encoding;
+pub(crate) use origin::entry_of;
 pub use report::{Kinds, Report};
 
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub struct Options {
     /// `Replace` replaces the whole directory.
     pub existing: Existing,
     pub limits: Limits,
+    /// Of names that are not UTF-8; guessed for each archive when absent.
+    pub encoding: Option<Encoding>,
     /// Check only.
     pub dry_run: bool,
 }
@@ -76,7 +80,7 @@ pub fn unpack(options: &Options, progress: &dyn Fn(u64, u64)) -> Result<Report> 
     let mut archives = Vec::new();
     let mut faults = Faults::default();
     for path in &options.archives {
-        match Archive::open(path, &options.limits, &mut faults) {
+        match Archive::open(path, &options.limits, options.encoding, &mut faults) {
             Ok(archive) => archives.push(archive),
             Err((cause, why)) => faults.add_archive(path, cause, why),
         }
@@ -97,7 +101,7 @@ pub fn unpack(options: &Options, progress: &dyn Fn(u64, u64)) -> Result<Report> 
     }
     check_out(options)?;
     if !options.dry_run {
-        write(&plan, &archives, options, progress)?;
+        write::write(&plan, &archives, options, progress)?;
     }
     Ok(report)
 }
@@ -230,9 +234,9 @@ impl<'a> Plan<'a> {
         }
         for (name, origin) in &self.files {
             let path = out.join(name);
-            let file = File::open(&path).map_err(|e| cannot("read", &path, e))?;
-            let there = sha256(file).map_err(|e| cannot("read", &path, e))?;
-            if archives[origin.archive].sha256(origin.entry)? != there {
+            let mut file = File::open(&path).map_err(|e| cannot("read", &path, e))?;
+            let mut reader = archives[origin.archive].reader();
+            if !reader.is_content(origin.entry, &mut file)? {
                 return Ok(false);
             }
         }
@@ -246,7 +250,11 @@ fn same_content(archives: &[Archive], a: Origin, b: Origin) -> Result<bool> {
     if (entry(a).bytes, entry(a).crc32) != (entry(b).bytes, entry(b).crc32) {
         return Ok(false);
     }
-    Ok(archives[a.archive].sha256(a.entry)? == archives[b.archive].sha256(b.entry)?)
+    let mut whole = Vec::new();
+    archives[a.archive].reader().append(a.entry, &mut whole)?;
+    archives[b.archive]
+        .reader()
+        .is_content(b.entry, &mut whole.as_slice())
 }
 
 fn check_out(options: &Options) -> Result<()> {
@@ -270,44 +278,4 @@ fn check_out(options: &Options) -> Result<()> {
             .hint("choose another `--out`")),
         None => Ok(()),
     }
-}
-
-fn write(
-    plan: &Plan<'_>,
-    archives: &[Archive],
-    options: &Options,
-    progress: &dyn Fn(u64, u64),
-) -> Result<()> {
-    let out = PartialDir::create(&options.out, options.existing)?;
-    let mut done = 0;
-    progress(done, plan.bytes);
-    for (name, origin) in &plan.files {
-        let path = out.path().join(name);
-        let folder = path
-            .parent()
-            .expect("the target is below the output directory");
-        fs::create_dir_all(folder).map_err(|e| cannot("create", folder, e))?;
-        let mut file = File::create_new(&path).map_err(|e| cannot("create", &path, e))?;
-        archives[origin.archive].copy(origin.entry, &mut file, &path)?;
-        done += archives[origin.archive].entries[origin.entry].bytes;
-        progress(done, plan.bytes);
-    }
-    out.commit()
-}
-
-fn sha256(mut from: impl Read) -> io::Result<[u8; 32]> {
-    let mut hash = Sha256::new();
-    let mut chunk = vec![0; 64 * 1024];
-    loop {
-        match from.read(&mut chunk)? {
-            0 => return Ok(hash.finalize().into()),
-            n => hash.update(&chunk[..n]),
-        }
-    }
-}
-
-fn open_zip(path: &Path) -> Result<ZipArchive<BufReader<File>>, (Cause, String)> {
-    let file = File::open(path).map_err(|e| (Cause::Unreadable, e.to_string()))?;
-    ZipArchive::new(BufReader::with_capacity(256 * 1024, file))
-        .map_err(|e| (Cause::Damaged, format!("not a zip, or cut short: {e}")))
 }

@@ -9,7 +9,7 @@ use vlft_base::format::{bytes, count, grouped};
 use vlft_base::{Diagnostic, Result};
 
 use super::entry::{Archive, Entry};
-use super::{Options, Plan};
+use super::{Options, Plan, target};
 
 /// So many faults and odd names are shown.
 const SHOWN: usize = 1000;
@@ -129,7 +129,8 @@ pub struct Report {
     /// All of it was there before, byte for byte, and nothing was written.
     pub already_there: bool,
     pub dry_run: bool,
-    /// Names that were read in another way than they are written, or fit only some systems.
+    /// Names that were read in another way than they are written, or fit only some systems, and
+    /// archives inside the archives.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub odd_names: Vec<String>,
 }
@@ -158,7 +159,7 @@ impl Report {
                 }
                 "json" | "jsonl" | "ndjson" | "csv" | "tsv" | "txt" | "xml" => &mut kinds.labels,
                 "pdf" => &mut kinds.pdfs,
-                "zip" | "7z" | "rar" | "gz" | "tar" | "tgz" => &mut kinds.archives,
+                _ if target::is_archive(name) => &mut kinds.archives,
                 _ => &mut kinds.other,
             } += 1;
         }
@@ -180,7 +181,7 @@ impl Report {
                 .iter()
                 .flat_map(|a| {
                     let path = a.path.display();
-                    a.odd_names
+                    a.odd
                         .iter()
                         .map(move |(entry, why)| format!("{path}, {entry}: {why}"))
                 })
@@ -194,8 +195,10 @@ impl Report {
         if total == 0 {
             return None;
         }
-        let mut message =
-            Diagnostic::warning(format!("{} with odd names", count(total as u64, "file")));
+        let mut message = Diagnostic::warning(format!(
+            "{} to look at",
+            count(total as u64, "entry").replace("entrys", "entries")
+        ));
         for name in self.odd_names.iter().take(SHOWN_ODD) {
             message = message.caused_by(name);
         }

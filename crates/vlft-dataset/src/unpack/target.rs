@@ -1,7 +1,5 @@
-//! Where an entry would land. Names in zips are bytes that some program wrote: absolute, with `..`,
-//! with the other system's separators, in any encoding.
-
-use zip::read::ZipFileEntry;
+//! Where an entry would land. Names in zips are what some program wrote: absolute, with `..`, with
+//! the other system's separators.
 
 use crate::file_names::is_reserved;
 
@@ -9,27 +7,12 @@ use crate::file_names::is_reserved;
 const MAX_PART_BYTES: usize = 255;
 const MAX_NAME_BYTES: usize = 1024;
 
-/// An entry's name as text.
-pub(super) struct Name {
-    pub(super) name: String,
-    /// Neither UTF-8 nor ASCII: shown as code page 437, which is often wrong.
-    pub(super) not_unicode: bool,
-}
-
-pub(super) fn read_name(entry: &ZipFileEntry<'_>) -> Name {
-    match std::str::from_utf8(entry.name_raw()) {
-        Ok(name) => Name {
-            name: name.to_owned(),
-            not_unicode: false,
-        },
-        Err(_) => Name {
-            name: entry.name().map_or_else(
-                |_| String::from_utf8_lossy(entry.name_raw()).into_owned(),
-                |name| name.into_owned(),
-            ),
-            not_unicode: true,
-        },
-    }
+/// By its extension.
+pub(super) fn is_archive(name: &str) -> bool {
+    let extension = name.rsplit_once('.').map_or("", |(_, e)| e);
+    ["zip", "7z", "rar", "gz", "tar", "tgz"]
+        .iter()
+        .any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 /// What systems leave in archives and nobody wants unpacked.

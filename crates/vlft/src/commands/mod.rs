@@ -31,6 +31,7 @@ mod stats;
 mod train;
 mod unpack;
 mod validate;
+mod why;
 
 use std::path::Path;
 
@@ -66,6 +67,8 @@ pub(crate) enum Command {
     Stats(stats::Args),
     /// One record as the model sees it, what is trained on marked
     Show(show::Args),
+    /// Where a record came from, and what has changed since
+    Why(why::Args),
     /// Train a LoRA adapter; the same command resumes
     #[cfg(feature = "train")]
     Train(train::Args),
@@ -104,6 +107,7 @@ impl Command {
             Command::Split(args) => split::run(args, terminal),
             Command::Stats(args) => stats::run(args, terminal),
             Command::Show(args) => show::run(args, terminal),
+            Command::Why(args) => why::run(args, terminal),
             #[cfg(feature = "train")]
             Command::Train(args) => train::run(args, terminal),
             #[cfg(feature = "train")]

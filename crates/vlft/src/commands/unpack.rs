@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use vlft_base::Result;
 use vlft_base::output::Existing;
-use vlft_dataset::unpack::{self, Limits, Options, Report};
+use vlft_dataset::unpack::{self, Encoding, Limits, Options, Report};
 
 use crate::exit::Exit;
 use crate::terminal::Terminal;
@@ -37,6 +37,15 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u64).range(1..1 << 20))]
     max_total_gib: u64,
 
+    /// Most that a file above 16 MiB may grow by unpacking, as a multiple
+    #[arg(long, value_name = "N", default_value_t = 200,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    max_ratio: u64,
+
+    /// Of names that are not UTF-8, such as `shift_jis` or `cp437` [default: guessed, and told]
+    #[arg(long, value_name = "NAME", value_parser = encoding)]
+    encoding: Option<Encoding>,
+
     /// Replace `--out` as a whole
     #[arg(long)]
     force: bool,
@@ -54,8 +63,9 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
         limits: Limits {
             entry_bytes: args.max_entry_mib << 20,
             total_bytes: args.max_total_gib << 30,
-            ..Limits::default()
+            ratio: args.max_ratio,
         },
+        encoding: args.encoding,
         dry_run: args.dry_run,
     };
     let bar = terminal.progress("Unpacking", "bytes", 0);
@@ -70,6 +80,10 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     }
     terminal.note(where_it_is(&report));
     Ok(Exit::Done)
+}
+
+fn encoding(name: &str) -> Result<Encoding, String> {
+    Encoding::named(name).ok_or_else(|| "no such encoding".to_owned())
 }
 
 fn where_it_is(report: &Report) -> String {

@@ -1,26 +1,31 @@
-//! The one place outside the kernels with `unsafe`: mapping a file into memory.
+//! The one place outside the kernels with `unsafe`: mapping a file into memory. Checkpoints are read
+//! through it tensor by tensor, and zips entry by entry.
 #![allow(unsafe_code)]
 
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
-use memmap2::Mmap;
-use vlft_base::{Diagnostic, Result};
+pub use memmap2::Mmap;
+
+use crate::{Diagnostic, Result};
 
 /// Maps a file read-only. Pages come in as they are touched and leave under memory pressure, so a
-/// checkpoint larger than the memory can be read tensor by tensor.
-pub(crate) fn map(path: &Path) -> Result<Mmap> {
+/// file larger than the memory can be read piece by piece.
+///
+/// # Errors
+/// A file that cannot be opened or mapped; an empty one cannot be mapped on every system.
+pub fn map(path: &Path) -> Result<Mmap> {
     let cannot = |e| Diagnostic::error("cannot read file").at(path).caused_by(e);
     let file = File::open(path).map_err(cannot)?;
     // SAFETY: the mapping is read-only and private to us. Another process that truncates the file
-    // while we read it would end us with SIGBUS; model files are not written while they are used.
+    // while we read it would end us with SIGBUS; what we read is not written while it is used.
     unsafe { Mmap::map(&file) }.map_err(cannot)
 }
 
 /// Says that these bytes will not be read again soon: their pages no longer count as ours. If they
 /// are read again, they come from the file again.
-pub(crate) fn release(map: &Mmap, range: &Range<usize>) {
+pub fn release(map: &Mmap, range: &Range<usize>) {
     #[cfg(unix)]
     {
         use memmap2::UncheckedAdvice::DontNeed;
