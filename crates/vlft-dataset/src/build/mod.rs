@@ -384,8 +384,8 @@ impl Making<'_> {
 
         let mut meta = Meta::new();
         meta.insert("document".into(), json!(document.name));
-        // A set that starts at 0 is numbered like the document: from 1.
-        let pages: Vec<usize> = shown.pages.iter().map(|page| page + 1).collect();
+        let numbers = pages::numbers(shown.reading);
+        let pages: Vec<u32> = shown.pages.iter().map(|&page| numbers[page]).collect();
         meta.insert("pages".into(), json!(pages));
         if let Some(doc_type) = &self.mapping.doc_type {
             meta.insert("doc_type".into(), json!(doc_type));

@@ -18,32 +18,39 @@ pub(crate) fn chosen(
     let Some(rule) = &mapping.pages else {
         return Ok((0..count).collect());
     };
-    let wanted: BTreeSet<usize> = match rule.take {
-        Take::All => (1..=count).collect(),
-        Take::First => [1].into(),
-        Take::Last => [count].into(),
-        Take::List => {
-            let from_end = |page: i64| match page < 0 {
-                true => count as i64 + 1 + page,
-                false => page,
-            };
-            let pages = rule.list.iter().map(|&page| {
-                usize::try_from(from_end(page))
-                    .ok()
-                    .filter(|page| (1..=count).contains(page))
-                    .ok_or_else(|| format!("page {page} of {count} is wanted"))
-            });
-            pages.collect::<Result<_, _>>()?
-        }
+    let numbers = numbers(reading);
+    let at = |page: i64| {
+        let found = match page < 0 {
+            // -1 is the last one.
+            true => usize::try_from(page + count as i64).ok(),
+            false => numbers.iter().position(|number| *number as i64 == page),
+        };
+        found.ok_or_else(|| format!("page {page} of {count} is wanted"))
+    };
+    let chosen: BTreeSet<usize> = match rule.take {
+        Take::All => (0..count).collect(),
+        Take::First => (0..count.min(1)).collect(),
+        Take::Last => count.checked_sub(1).into_iter().collect(),
+        Take::List => rule
+            .list
+            .iter()
+            .map(|&page| at(page))
+            .collect::<Result<_, _>>()?,
         Take::Column => {
             let column = rule.column.as_deref().unwrap_or_default();
-            of_rows(column, &mapping.null, rows)?
+            let wanted = of_rows(column, &mapping.null, rows)?;
+            let wanted = wanted.into_iter().map(|page| at(page as i64));
+            wanted.collect::<Result<_, _>>()?
         }
     };
-    match wanted.iter().find(|page| **page > count) {
-        Some(page) => Err(format!("page {page} of {count} is wanted")),
-        None => Ok(wanted.into_iter().map(|page| page - 1).collect()),
-    }
+    Ok(chosen.into_iter().collect())
+}
+
+/// The numbers of the pages in the document, beside the reading's files. A set that starts at 0 is
+/// numbered like the document: from 1.
+pub(crate) fn numbers(reading: &Reading) -> Vec<u32> {
+    let from_zero = u32::from(reading.pages.first() == Some(&0));
+    reading.pages.iter().map(|page| page + from_zero).collect()
 }
 
 /// The pages that the rows name: `3`, `1-3,7`.
