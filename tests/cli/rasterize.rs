@@ -594,6 +594,46 @@ fn pages_of_the_models_own_size() {
     );
 }
 
+#[test]
+fn hayro_draws_only_when_it_is_asked_to_and_is_marked() {
+    let dir = folder(&[("in/a.pdf", document(2))]);
+    let args = ["rasterize", "in", "--out", "out", "--engine", "hayro"];
+    let said = run_in(dir.path(), &args);
+    if !cfg!(feature = "hayro") {
+        assert_eq!(said.code, Some(2));
+        assert!(
+            said.stderr.contains("built without the engine `hayro`"),
+            "{}",
+            said.stderr
+        );
+        assert!(!dir.path().join("out").exists());
+        return;
+    }
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let pages = lines(&dir.path().join("out/manifest.jsonl"));
+    assert_eq!(pages.len(), 2);
+    for page in &pages {
+        assert_eq!(page["rasterizer"], "hayro 0.9.0");
+        assert_eq!(
+            (&page["width"], &page["height"]),
+            (&300.into(), &150.into())
+        );
+        let file = dir.path().join("out").join(page["file"].as_str().unwrap());
+        let png = fs::read(file).unwrap();
+        // The second page has red letters, the first has black ones.
+        assert_eq!(png[25], if page["page"] == 1 { 0 } else { 2 });
+    }
+    let mixed = run_in(dir.path(), &args[..4]);
+    assert_eq!(mixed.code, Some(2));
+    assert!(
+        mixed.stderr.contains(
+            "expected `--dpi 150 --format png`, found `--dpi 150 --format png --engine hayro`"
+        ),
+        "{}",
+        mixed.stderr
+    );
+}
+
 /// What version 1 wrote is resumed, and its pages without facts are counted.
 #[test]
 fn a_manifest_of_version_1_is_read() {

@@ -1,6 +1,6 @@
 """200 real born-digital pages at 150 dpi to PNG, two processes, beside pypdfium2, PyMuPDF and pdftoppm.
 
-The pages are the first three of each document in `rasterize_pages.txt`, from the test files of pdf.js,
+The pages are the first five of each document in `rasterize_pages.txt`, from the test files of pdf.js,
 PyMuPDF, pypdf and py-pdf/sample-files. `VLFT_CORPORA` names the folder that holds checkouts of the
 four (`mozilla+pdf.js` and so on); nothing of them is in this repository.
 """
@@ -13,7 +13,7 @@ import sys
 from bench import Row, median, python_with
 
 HERE = pathlib.Path(__file__).parent
-DPI, PAGES = 150, 3
+DPI, PAGES = 150, 5
 
 
 def run(bench):

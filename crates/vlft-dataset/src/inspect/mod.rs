@@ -33,7 +33,7 @@ pub fn inspect(options: &Options, progress: &dyn Fn(Progress)) -> Result<Report>
     let sources = find_documents(&options.inputs)?;
     let workers = &options.workers;
     let setup = Setup {
-        library: pdfium::find(workers.pdfium.as_deref())?,
+        library: Some(pdfium::find(workers.pdfium.as_deref())?),
         task: Task::Inspect,
         selected: options.selected.clone(),
         passwords: workers.passwords.clone(),

@@ -30,7 +30,10 @@ impl Manifest {
     pub fn read(dir: &Path) -> Result<Option<Self>> {
         let found = manifests_in(dir)?;
         // A journal beside a manifest is of a later run, which may have drawn pages anew.
-        if let Some(journal) = found.journals.first() {
+        // An empty one is of a run that failed before its first page.
+        let is_empty = |journal: &&PathBuf| fs::metadata(journal).is_ok_and(|m| m.len() == 0);
+        let mut journals = found.journals.iter();
+        if let Some(journal) = journals.find(|j| found.complete.is_empty() || !is_empty(j)) {
             return Err(unfinished(journal));
         }
         if found.complete.is_empty() {

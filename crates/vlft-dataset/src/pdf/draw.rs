@@ -37,12 +37,17 @@ pub(super) fn open<'a>(
             },
         }
     }
-    let reason = match passwords.len() {
+    Err(password_refusal(passwords.len()))
+}
+
+/// What to say when none of so many passwords opens it.
+pub(super) fn password_refusal(passwords: usize) -> Refusal {
+    let reason = match passwords {
         0 => "encrypted with a password".to_owned(),
         1 => "encrypted, and the password that was given does not open it".to_owned(),
         n => format!("encrypted, and none of the {n} passwords that were given opens it"),
     };
-    Err((Rule::Password, reason))
+    (Rule::Password, reason)
 }
 
 fn refusal(error: &PdfiumError) -> Refusal {

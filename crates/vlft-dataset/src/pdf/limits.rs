@@ -44,6 +44,44 @@ pub(super) fn confine(memory_bytes: u64) {
 #[cfg(not(unix))]
 pub(super) fn confine(_memory_bytes: u64) {}
 
+/// Ties a worker's life to the parent's where nothing else does: on Windows a job object, which ends
+/// the worker when its last handle is closed, by us or by the system after we died. It also keeps the
+/// worker's real memory within its limit; what it takes beyond is paged until the parent has looked.
+#[cfg(windows)]
+pub(super) struct Leash {
+    _job: Option<win32job::Job>,
+}
+
+#[cfg(windows)]
+impl Leash {
+    pub(super) fn on(child: &Child, memory_bytes: u64) -> Self {
+        use std::os::windows::io::AsRawHandle;
+        const LEAST_WORKING_SET: usize = 1 << 20;
+
+        let mut limits = win32job::ExtendedLimitInfo::new();
+        limits.limit_kill_on_job_close();
+        let least = win32job::Job::create_with_limit_info(&limits).ok();
+        if let (Some(job), Ok(most)) = (&least, usize::try_from(memory_bytes)) {
+            limits.limit_working_memory(LEAST_WORKING_SET, most.max(LEAST_WORKING_SET * 2));
+            // A limit that the system refuses is no reason to do without the other.
+            let _ = job.set_extended_limit_info(&limits);
+        }
+        let job = least.filter(|job| job.assign_process(child.as_raw_handle() as isize).is_ok());
+        Self { _job: job }
+    }
+}
+
+/// Unix needs none: the worker confines itself, and its closed stdin ends it.
+#[cfg(not(windows))]
+pub(super) struct Leash;
+
+#[cfg(not(windows))]
+impl Leash {
+    pub(super) fn on(_child: &Child, _memory_bytes: u64) -> Self {
+        Self
+    }
+}
+
 /// Tells how much memory a worker uses.
 pub(super) struct MemoryWatch {
     system: System,
@@ -58,7 +96,8 @@ impl MemoryWatch {
         }
     }
 
-    /// Bytes in real memory; 0 when the process is gone.
+    /// Bytes in real memory, on Windows bytes committed (real memory is limited there, see [`Leash`]);
+    /// 0 when the process is gone.
     pub(super) fn used(&mut self) -> u64 {
         self.system.refresh_processes_specifics(
             ProcessesToUpdate::Some(&[self.pid]),
@@ -67,7 +106,10 @@ impl MemoryWatch {
         );
         self.system
             .process(self.pid)
-            .map_or(0, |process| process.memory())
+            .map_or(0, |process| match cfg!(windows) {
+                true => process.memory().max(process.virtual_memory()),
+                false => process.memory(),
+            })
     }
 }
 

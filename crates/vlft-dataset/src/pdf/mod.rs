@@ -6,6 +6,9 @@
 
 pub(crate) mod draw;
 mod encode;
+mod engine;
+#[cfg(feature = "hayro")]
+mod hayro;
 mod limits;
 mod look;
 pub(crate) mod names;
@@ -25,6 +28,7 @@ use std::time::Duration;
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Kind, Result};
 
+pub use engine::Engine;
 pub use look::InspectedPage;
 pub use pool::WorkerProgram;
 pub use reject::{Reject, Rule};

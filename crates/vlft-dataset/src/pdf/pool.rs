@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use vlft_base::format::bytes;
 use vlft_base::{Diagnostic, Result};
 
-use super::limits::{LOOK_EVERY, MemoryWatch};
+use super::limits::{LOOK_EVERY, Leash, MemoryWatch};
 use super::look::InspectedPage;
 use super::names::page_file;
 use super::protocol::{Answer, Drawing, Job, Setup, Task, from_fatal, wants};
@@ -312,6 +312,7 @@ struct Worker {
     stdin: Option<ChildStdin>,
     answers: Receiver<String>,
     memory: MemoryWatch,
+    _leash: Leash,
     /// The last lines of its stderr, sent when it ends.
     said: Receiver<String>,
 }
@@ -357,6 +358,7 @@ impl Worker {
         let mut worker = Self {
             stdin: child.stdin.take(),
             memory: MemoryWatch::new(&child),
+            _leash: Leash::on(&child, crew.setup.memory_bytes),
             child,
             answers,
             said,
@@ -502,12 +504,12 @@ mod tests {
 
     fn setup() -> Setup {
         Setup {
-            library: Library {
+            library: Some(Library {
                 path: "x".into(),
                 source: Source::Cache,
                 build: None,
                 passed_over: None,
-            },
+            }),
             task: Task::Draw(Drawing {
                 out: "out".into(),
                 resolution: Resolution::Dpi(72),

@@ -14,7 +14,8 @@ use crate::pdfium::Library;
 /// Passwords travel here and not in the arguments, which every user of the machine can see.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Setup {
-    pub(crate) library: Library,
+    /// `None`: hayro draws.
+    pub(crate) library: Option<Library>,
     pub(crate) task: Task,
     /// Of each document; `None` is all pages.
     pub(crate) selected: Option<Selection>,

@@ -5,19 +5,18 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
-use pdfium_render::prelude::{PdfDocument, Pdfium};
 use vlft_base::digest::{Hasher, sha256};
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result};
 
-use super::draw::{self, Refusal};
+use super::draw::Refusal;
 use super::encode::encode;
+use super::engine::{Document, Ready};
 use super::names::page_file;
 use super::protocol::{Answer, Drawing, Job, Setup, Task, wants};
 use super::reject::Rule;
-use super::{limits, look, protocol};
+use super::{limits, protocol};
 use crate::manifest::{PageEntry, VERSION};
-use crate::pdfium;
 
 /// Ends when `input` does, or when nobody listens to `output` any more.
 ///
@@ -71,13 +70,13 @@ impl From<Diagnostic> for Stop {
 
 impl<W: Write> Worker<W> {
     fn work(&mut self, input: impl BufRead) -> Result<(), Stop> {
-        let pdfium = pdfium::bind(&self.setup.library)?;
+        let engine = Ready::start(&self.setup)?;
         self.say(&Answer::Ready)?;
         for line in input.lines() {
             let line = line.map_err(|_| Stop::NobodyListens)?;
             let job: Job = serde_json::from_str(&line)
                 .map_err(|e| Diagnostic::error("a worker got a broken job").caused_by(e))?;
-            match self.document(pdfium, &job)? {
+            match self.document(engine, &job)? {
                 Ok(done) => self.say(&done)?,
                 Err((rule, reason)) => self.say(&Answer::Failed { rule, reason })?,
             }
@@ -85,7 +84,7 @@ impl<W: Write> Worker<W> {
         Ok(())
     }
 
-    fn document(&mut self, pdfium: &Pdfium, job: &Job) -> Result<Result<Answer, Refusal>, Stop> {
+    fn document(&mut self, engine: Ready, job: &Job) -> Result<Result<Answer, Refusal>, Stop> {
         let path = Path::new(&job.source);
         let mut skip: BTreeSet<u32> = job.skip.iter().copied().collect();
         let mut sha256 = String::new();
@@ -110,11 +109,11 @@ impl<W: Write> Worker<W> {
                 None => {}
             }
         }
-        let (document, needed_password) = match draw::open(pdfium, path, &self.setup.passwords) {
+        let (document, needed_password) = match engine.open(path, &self.setup.passwords) {
             Ok(opened) => opened,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let pages = u32::try_from(document.pages().len()).unwrap_or(0);
+        let pages = document.pages();
         if pages == 0 {
             return Ok(Err((Rule::NoPages, "the PDF has no pages".to_owned())));
         }
@@ -127,7 +126,12 @@ impl<W: Write> Worker<W> {
                 continue;
             }
             self.say(&Answer::At { page: number })?;
-            let answer = match self.page(&document, job, &sha256, (number, pages))? {
+            let answer = match self.page(
+                &document,
+                job,
+                (&sha256, engine.name(&self.setup)),
+                (number, pages),
+            )? {
                 Ok(answer) => answer,
                 Err((rule, reason)) => Answer::PageFailed {
                     page: number,
@@ -143,26 +147,22 @@ impl<W: Write> Worker<W> {
     /// Does what the task says with page `number` of `pages`.
     fn page(
         &mut self,
-        document: &PdfDocument,
+        document: &Document<'_>,
         job: &Job,
-        source_sha256: &str,
+        (source_sha256, rasterizer): (&str, String),
         (number, pages): (u32, u32),
     ) -> Result<Result<Answer, Refusal>> {
-        let page = match draw::page(document, number) {
-            Ok(page) => page,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
         let drawing = match &self.setup.task {
             Task::Draw(drawing) => drawing,
             Task::Inspect => {
-                let inspected = Box::new(look::page(&page, number));
-                return Ok(Ok(Answer::Inspected(inspected)));
+                let looked = document.look(number);
+                return Ok(looked.map(|page| Answer::Inspected(Box::new(page))));
             }
         };
         let Drawing {
             resolution, format, ..
         } = *drawing;
-        let drawn = match draw::draw(&page, resolution, &mut self.buffer) {
+        let (drawn, content) = match document.draw(number, resolution, &mut self.buffer) {
             Ok(drawn) => drawn,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -186,8 +186,8 @@ impl<W: Write> Worker<W> {
             sha256: sha256(&bytes),
             bytes: bytes.len() as u64,
             text_chars: None,
-            content: look::content(&page),
-            rasterizer: self.setup.library.name(),
+            content,
+            rasterizer,
         };
         write_image(&Path::new(&drawing.out).join(&entry.file), &bytes)?;
         Ok(Ok(Answer::Page(Box::new(entry))))
@@ -268,10 +268,10 @@ mod tests {
         setup: impl FnOnce(&mut Setup),
         job: impl FnOnce(&mut Job),
     ) -> Vec<Answer> {
-        let library = pdfium::find(None)
+        let library = crate::pdfium::find(None)
             .unwrap_or_else(|e| panic!("{e}\nhint: {}", e.hint_text().unwrap_or_default()));
         let mut the_setup = Setup {
-            library,
+            library: Some(library),
             task: Task::Draw(Drawing {
                 out: dir.join("out").to_str().unwrap().to_owned(),
                 resolution: Resolution::Dpi(72),

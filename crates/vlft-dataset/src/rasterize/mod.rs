@@ -15,7 +15,7 @@ use crate::manifest::{ImageFormat, Resolution};
 use crate::pdf::pool::{Crew, Event};
 use crate::pdf::protocol::{Drawing, Job, Setup, Task};
 use crate::pdf::sources::Sources;
-use crate::pdf::{Progress, Selection, Workers, find_documents, names, utf8};
+use crate::pdf::{Engine, Progress, Selection, Workers, find_documents, names, utf8};
 use crate::pdfium;
 use output::Output;
 use report::Tally;
@@ -30,6 +30,8 @@ pub struct Options {
     pub out: PathBuf,
     pub resolution: Resolution,
     pub format: ImageFormat,
+    /// `--engine`.
+    pub engine: Engine,
     /// `--pages`; `None` is all of them.
     pub selected: Option<Selection>,
     pub shard: Option<Shard>,
@@ -48,7 +50,11 @@ pub fn rasterize(options: &Options, progress: &dyn Fn(Progress)) -> Result<Repor
     let start = Instant::now();
     let sources = find_documents(&options.inputs)?;
     // Started here once, so that a missing library is one message and not one per worker.
-    let library = pdfium::find(options.workers.pdfium.as_deref())?;
+    options.engine.check()?;
+    let library = match options.engine {
+        Engine::Pdfium => Some(pdfium::find(options.workers.pdfium.as_deref())?),
+        Engine::Hayro => None,
+    };
 
     let mut output = Output::open(options)?;
     let (jobs, mut tally) = plan_jobs(options, sources, &output)?;

@@ -18,8 +18,8 @@ use super::{Options, Shard};
 use crate::manifest::{
     ImageFormat, Manifest, PageEntry, Resolution, Torn, manifests_in, read_lines,
 };
-use crate::pdf::Reject;
 use crate::pdf::protocol::Known;
+use crate::pdf::{Engine, Reject};
 
 pub(super) struct Output {
     dir: PathBuf,
@@ -66,7 +66,7 @@ impl Output {
             if replaced {
                 continue;
             }
-            check_settings(path, &pages, options.resolution, options.format)?;
+            check_settings(path, &pages, options)?;
             if own_files.contains(path) {
                 output.own.extend(pages.iter().cloned());
             }
@@ -298,39 +298,45 @@ fn refuse_foreign(dir: &Path) -> Result<()> {
     }
 }
 
-/// Pages of two resolutions in one data set are a mistake that nothing else would show.
-fn check_settings(
-    path: &Path,
-    pages: &[PageEntry],
-    resolution: Resolution,
-    format: ImageFormat,
-) -> Result<()> {
-    let differs = |p: &&PageEntry| p.requested != resolution || p.format != format;
+/// Pages of two resolutions or engines in one data set are a mistake that nothing else would show.
+fn check_settings(path: &Path, pages: &[PageEntry], options: &Options) -> Result<()> {
+    let differs = |p: &&PageEntry| {
+        p.requested != options.resolution
+            || p.format != options.format
+            || !options.engine.is(&p.rasterizer)
+    };
     let Some(page) = pages.iter().find(differs) else {
         return Ok(());
+    };
+    let drawn_by = match options.engine.is(&page.rasterizer) {
+        true => options.engine,
+        false => options.engine.other(),
     };
     Err(
         Diagnostic::error("the output directory has pages made with other settings")
             .at(path)
-            .expected(describe(resolution, format))
-            .found(describe(page.requested, page.format))
+            .expected(describe(options.resolution, options.format, options.engine))
+            .found(describe(page.requested, page.format, drawn_by))
             .hint("pass `--force` to start over, or choose another `--out`"),
     )
 }
 
-fn describe(resolution: Resolution, format: ImageFormat) -> String {
+fn describe(resolution: Resolution, format: ImageFormat, engine: Engine) -> String {
     let format = match format {
         ImageFormat::Png => "png",
         ImageFormat::Jpeg => "jpeg",
         ImageFormat::Webp => "webp",
     };
-    match resolution {
-        Resolution::Dpi(dpi) => format!("`--dpi {dpi} --format {format}`"),
-        Resolution::MaxPixels(pixels) => format!("`--max-pixels {pixels} --format {format}`"),
-        Resolution::ModelPixels(pixels) => {
-            format!("`--max-pixels {pixels} --model-size --format {format}`")
-        }
-    }
+    let size = match resolution {
+        Resolution::Dpi(dpi) => format!("--dpi {dpi}"),
+        Resolution::MaxPixels(pixels) => format!("--max-pixels {pixels}"),
+        Resolution::ModelPixels(pixels) => format!("--max-pixels {pixels} --model-size"),
+    };
+    let engine = match engine {
+        Engine::Pdfium => "",
+        Engine::Hayro => " --engine hayro",
+    };
+    format!("`{size} --format {format}{engine}`")
 }
 
 /// A manifest is data: it must not make us remove a file elsewhere.

@@ -86,7 +86,8 @@ pub struct Report {
     pub out: PathBuf,
     pub manifest: PathBuf,
     pub seconds: f64,
-    pub library: Library,
+    /// `None` when hayro drew.
+    pub library: Option<Library>,
     /// Sorted by document and page.
     pub rejects: Vec<Reject>,
 }
@@ -94,7 +95,7 @@ pub struct Report {
 impl Report {
     pub(super) fn new(
         options: &Options,
-        library: Library,
+        library: Option<Library>,
         tally: Tally,
         manifest: PathBuf,
         time: Duration,

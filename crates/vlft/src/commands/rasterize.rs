@@ -7,7 +7,8 @@ use vlft_base::format::count;
 use vlft_base::output::Existing;
 use vlft_base::{Diagnostic, Result};
 use vlft_dataset::manifest::{ImageFormat, Resolution};
-use vlft_dataset::pdf;
+use vlft_dataset::pdf::{self, Engine};
+use vlft_dataset::pdfium::Library;
 use vlft_dataset::rasterize::{self, Options, Report, Shard, ShardChoice};
 
 use super::pdf_workers::PdfArgs;
@@ -54,6 +55,11 @@ pub(crate) struct Args {
           value_parser = ["png", "jpeg", "webp", "text", "json"])]
     format: Vec<String>,
 
+    /// What draws: `pdfium`, or `hayro` as a second opinion (in builds with that feature)
+    #[arg(long, value_name = "ENGINE", default_value = "pdfium", hide_default_value = true,
+          value_parser = ["pdfium", "hayro"])]
+    engine: String,
+
     /// Do only part I of N, or the one that the environment names: `auto`, `auto/N`
     #[arg(long, value_name = "I/N")]
     shard: Option<ShardChoice>,
@@ -85,7 +91,7 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     })?;
     drop(bar);
     terminal.report(&report);
-    if let Some(warning) = report.library.warning() {
+    if let Some(warning) = report.library.as_ref().and_then(Library::warning) {
         terminal.diagnostic(&warning);
     }
     if let Some(problem) = report.problem() {
@@ -154,6 +160,10 @@ fn options(args: Args, terminal: &Terminal) -> Result<Options> {
             .filter_map(image)
             .next_back()
             .unwrap_or(ImageFormat::Png),
+        engine: match args.engine.as_str() {
+            "hayro" => Engine::Hayro,
+            _ => Engine::Pdfium,
+        },
         selected: args.pdf.pages.clone(),
         shard,
         existing: Existing::forced(args.force),
