@@ -12,10 +12,11 @@ use crate::support::repository;
 
 /// Every edge there may be. ARCHITECTURE.md has the same table with the reasons; a new edge is a
 /// decision, so it changes both.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("vlft-base", &[]),
     ("vlft-dataset", &["vlft-base"]),
     ("vlft-processor", &["vlft-base", "vlft-dataset"]),
+    ("vlft-convert", &["vlft-base", "vlft-dataset"]),
     ("vlft-kernels", &[]),
     ("vlft-checkpoint", &["vlft-base"]),
     (
@@ -40,6 +41,7 @@ const MAY_USE: [(&str, &[&str]); 9] = [
             "vlft-dataset",
             "vlft-processor",
             "vlft-checkpoint",
+            "vlft-convert",
             "vlft-example",
             "vlft-model",
             "vlft-train",
@@ -54,11 +56,12 @@ const ONLY_WITH_TRAIN: [&str; 2] = ["vlft-model", "vlft-train"];
 const TENSOR_LIBRARIES: [&str; 2] = ["burn", "cubecl"];
 
 /// Crates that must stay free of them, whatever they depend on.
-const WITHOUT_TENSORS: [&str; 5] = [
+const WITHOUT_TENSORS: [&str; 6] = [
     "vlft-base",
     "vlft-dataset",
     "vlft-processor",
     "vlft-checkpoint",
+    "vlft-convert",
     "vlft-example",
 ];
 

@@ -15,6 +15,7 @@
 //!    never printed here. `Ok(Exit::Verdict)` means: ran, and the verdict is no.
 
 mod build_jsonl;
+mod convert;
 #[cfg(feature = "train")]
 mod demo;
 mod doctor;
@@ -59,6 +60,8 @@ pub(crate) enum Command {
     Unpack(unpack::Args),
     /// Labels and page images to records
     BuildJsonl(build_jsonl::Args),
+    /// Other tools' datasets to records and back; what cannot be held is told
+    Convert(convert::Args),
     /// Every problem of a JSONL file, with its line and what to do
     Validate(validate::Args),
     /// Train, val and test that cannot leak
@@ -103,6 +106,7 @@ impl Command {
             Command::PdfWorker => rasterize::work(),
             Command::Unpack(args) => unpack::run(args, terminal),
             Command::BuildJsonl(args) => build_jsonl::run(args, terminal),
+            Command::Convert(args) => convert::run(args, terminal),
             Command::Validate(args) => validate::run(args, terminal),
             Command::Split(args) => split::run(args, terminal),
             Command::Stats(args) => stats::run(args, terminal),
