@@ -246,7 +246,13 @@ fn bytes_at(path: &Path) -> u64 {
 fn normalised(mut found: Found) -> Found {
     found.sample = found.sample.and_then(|mut sample| {
         sample.normalise();
-        check(&sample).map(|()| sample)
+        match check(&sample) {
+            Ok(()) => Ok(sample),
+            Err(mut refusal) => {
+                refusal.id = sample.id;
+                Err(refusal)
+            }
+        }
     });
     found
 }
@@ -261,7 +267,7 @@ struct Made {
 
 fn make(making: &Making, found: Found) -> Made {
     let (id, images, result) = match found.sample {
-        Err(refusal) => (None, 0, Err(refusal)),
+        Err(refusal) => (refusal.id.clone(), 0, Err(refusal)),
         Ok(mut sample) => {
             let result = making.piece(&sample).map(|(piece, losses)| {
                 let mut all = std::mem::take(&mut sample.losses);

@@ -60,6 +60,8 @@ pub struct Refusal {
     pub path: Vec<Step>,
     /// 1-based, where the source's own reader told it.
     pub column: Option<u64>,
+    /// The record's id, where it could be read.
+    pub id: Option<String>,
 }
 
 impl Refusal {
@@ -69,6 +71,7 @@ impl Refusal {
             reason: reason.into(),
             path: Vec::new(),
             column: None,
+            id: None,
         }
     }
 

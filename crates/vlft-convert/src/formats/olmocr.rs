@@ -21,7 +21,7 @@ use crate::fields::Fallible;
 use crate::images::{Finder, Kind};
 use crate::rules::{
     IMAGE_MISSING, IMAGE_RECODED, IMAGE_UNREADABLE, META_DROPPED, NO_LABEL, NOT_UTF8, ONE_PAGE,
-    PROMPT_DROPPED, SYSTEM_IGNORED, WRONG_TYPE,
+    PROMPT_DROPPED, SYSTEM_IGNORED, TRIMMED, WRONG_TYPE,
 };
 use crate::sample::{Image, Loss, Piece, Refusal, Sample, Turn};
 
@@ -265,6 +265,13 @@ pub(crate) fn write(sample: &Sample, finder: &Finder, losses: &mut Vec<Loss>) ->
         losses.push(lose(META_DROPPED, "a pair has no place for `meta`"));
     }
     trimmed(sample, false, true, losses);
+    if answer.text().contains('\r') {
+        // Python reads every line end as a line feed.
+        losses.push(lose(
+            TRIMMED,
+            "the answer's carriage returns become line feeds there",
+        ));
+    }
     weight(sample, losses);
     let (bytes, kind) = finder.bytes(image)?;
     let (pdf, redrawn) = pdf_of(&bytes, kind)?;

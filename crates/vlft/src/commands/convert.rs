@@ -21,7 +21,7 @@ pub(crate) struct Args {
 
     /// The format it is in
     #[arg(long, value_name = "X", default_value = "auto", value_parser = from_parser(), hide_possible_values = true)]
-    from: From,
+    from: Source,
 
     /// The format to write
     #[arg(long, value_name = "Y", value_parser = to_parser())]
@@ -58,7 +58,7 @@ pub(crate) struct Args {
 
 /// `None` is `auto`.
 #[derive(Clone, Copy, Debug)]
-struct From(Option<Format>);
+struct Source(Option<Format>);
 
 fn values(formats: impl Iterator<Item = Format>) -> Vec<PossibleValue> {
     formats
@@ -66,11 +66,11 @@ fn values(formats: impl Iterator<Item = Format>) -> Vec<PossibleValue> {
         .collect()
 }
 
-fn from_parser() -> impl TypedValueParser<Value = From> {
+fn from_parser() -> impl TypedValueParser<Value = Source> {
     let auto = PossibleValue::new("auto").help("by the first example; the report says why");
     let mut known = vec![auto];
     known.extend(values(Format::ALL.into_iter()));
-    PossibleValuesParser::new(known).map(|name| From(name.parse().ok()))
+    PossibleValuesParser::new(known).map(|name| Source(name.parse().ok()))
 }
 
 fn to_parser() -> impl TypedValueParser<Value = Format> {
@@ -92,11 +92,9 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
         existing: Existing::forced(args.force),
         dry_run: args.dry_run,
     };
-    let bar = terminal.progress("Converting", "", 0);
-    let report = convert(&options, &|done, total| {
-        bar.set_total(total);
-        bar.set(done);
-    })?;
+    let bar = terminal.progress("Converting", "%", 100);
+    // Bytes of one source, records of another.
+    let report = convert(&options, &|done, total| bar.set(100 * done / total.max(1)))?;
     drop(bar);
     terminal.report(&report);
     for warning in report.warnings() {
