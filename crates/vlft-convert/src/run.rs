@@ -13,6 +13,7 @@ use vlft_base::output::{Existing, cannot, check_file, check_folder, check_free};
 use vlft_base::paths::not_an_input;
 use vlft_base::{Diagnostic, Kind, Result};
 use vlft_dataset::jsonl::{Writer, shown};
+use vlft_dataset::lineage::{self, Lineage};
 
 use crate::check::check;
 use crate::detect::detect;
@@ -65,13 +66,25 @@ pub fn convert(options: &Options, progress: &(dyn Fn(u64, u64) + Sync)) -> Resul
         }
     };
     check_options(options, from)?;
-    let side = |ending: &str| with_suffix(&options.out, ending);
-    let (rejects_path, losses_path) = (side(".rejects.jsonl"), side(".losses.jsonl"));
-    for path in [&rejects_path, &losses_path] {
+    let rejects_path = beside(&options.out, "rejects.jsonl");
+    let losses_path = beside(&options.out, "losses.jsonl");
+    let lineage_path = match options.to {
+        Format::OlmOcr => None,
+        _ => Some(lineage::beside(&options.out)),
+    };
+    for path in [&rejects_path, &losses_path]
+        .into_iter()
+        .chain(&lineage_path)
+    {
         check_file(path, options.existing)?;
         not_an_input("--out", path, [options.input.as_path()])?;
     }
 
+    // Before anything is written: the hash is that of what was read.
+    let lineage = match options.dry_run {
+        true => None,
+        false => Some(lineage_of(options, from)?),
+    };
     let reading = Reading::new(
         &options.input,
         from,
@@ -141,6 +154,15 @@ pub fn convert(options: &Options, progress: &(dyn Fn(u64, u64) + Sync)) -> Resul
     };
     let (is_written, dataset_info) = target.commit()?;
     let (rejects_file, losses_file) = lists.commit(&tally)?;
+    if let Some(lineage) = lineage.filter(|_| is_written) {
+        match options.to {
+            Format::OlmOcr => lineage.save_in(&options.out)?,
+            _ => {
+                let lineage = lineage.output("records", &options.out)?;
+                lineage.save_beside(&options.out)?;
+            }
+        }
+    }
     let out = is_written.then(|| shown(&options.out));
     Ok(Report {
         from,
@@ -220,10 +242,28 @@ fn same(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
+fn lineage_of(options: &Options, from: Format) -> Result<Lineage> {
+    let lineage = Lineage::new("convert")
+        .option("from", from)
+        .option("to", options.to)
+        .option("copy_images", options.copy_images)
+        .option("prompt", &options.prompt)
+        .input("records", &options.input)?;
+    let mut folders = options.images.iter();
+    folders.try_fold(lineage, |all, folder| all.input("images", folder))
+}
+
+/// `a/all.jsonl` -> `a/all.ENDING`; other names keep their extension, as the lineage's does.
+fn beside(out: &Path, ending: &str) -> PathBuf {
+    match out.extension() {
+        Some(extension) if extension == "jsonl" => out.with_extension(ending),
+        _ => {
+            let mut name = out.as_os_str().to_owned();
+            name.push(".");
+            name.push(ending);
+            PathBuf::from(name)
+        }
+    }
 }
 
 /// In the unit of [`Source::position`].

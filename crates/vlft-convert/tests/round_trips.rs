@@ -252,8 +252,9 @@ fn run(options: &Options) -> Report {
 fn check_counts(report: &Report, out: &Path) {
     assert_eq!(report.read, report.written + report.rejected);
     let list = |ending: &str| {
-        let name = format!("{}{ending}", out.file_name().unwrap().to_str().unwrap());
-        lines(&out.with_file_name(name))
+        let name = out.file_name().unwrap().to_str().unwrap();
+        let name = name.strip_suffix(".jsonl").unwrap_or(name);
+        lines(&out.with_file_name(format!("{name}{ending}")))
     };
     let rejects = list(".rejects.jsonl");
     assert_eq!(rejects.len() as u64, report.rejected);
