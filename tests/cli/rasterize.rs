@@ -135,6 +135,23 @@ fn a_folder_becomes_images_and_a_manifest() {
         (&"A 1.PDF".into(), &2.into())
     );
     assert!(!dir.path().join("out/rejects.jsonl").exists());
+    let lineage = fs::read_to_string(dir.path().join("out/lineage.json")).unwrap();
+    let lineage: Value = serde_json::from_str(&lineage).unwrap();
+    assert_eq!(
+        lineage["options"]["resolution"],
+        serde_json::json!({"dpi": 100})
+    );
+    for (input, (path, page)) in lineage["inputs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip([("../in/A 1.PDF", &pages[0]), ("../in/sub/b.pdf", &pages[2])])
+    {
+        assert_eq!(
+            (&input["path"], &input["sha256"]),
+            (&path.into(), &page["source_sha256"])
+        );
+    }
 
     // Again: nothing is missing, and nothing changes.
     let before = fs::read(&manifest).unwrap();
@@ -426,7 +443,11 @@ fn left_out(bad: Vec<u8>, timeout_secs: &str) -> String {
     let pages = lines(&dir.path().join("out/manifest.jsonl"));
     assert_eq!(pages.len(), 2);
     let left: Vec<_> = fs::read_dir(dir.path().join("out")).unwrap().collect();
-    assert_eq!(left.len(), 4, "two images and two lists: {left:?}");
+    assert_eq!(
+        left.len(),
+        5,
+        "two images, two lists, the lineage: {left:?}"
+    );
     let rejects = lines(&dir.path().join("out/rejects.jsonl"));
     assert_eq!(rejects.len(), 1, "{}", said.stderr);
     rejects[0]["reason"].as_str().unwrap().to_owned()

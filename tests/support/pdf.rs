@@ -68,8 +68,16 @@ pub(crate) fn first_more(pages: &[Page]) -> usize {
 
 /// A PDF of these pages with more objects behind them.
 pub(crate) fn pdf_with(pages: &[Page], more: &[String]) -> Vec<u8> {
+    form_with(pages, more, "")
+}
+
+/// [`pdf_with`] a form of these fields, references such as `9 0 R`.
+pub(crate) fn form_with(pages: &[Page], more: &[String], fields: &str) -> Vec<u8> {
     let mut objects = vec![
-        "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
+        match fields {
+            "" => "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
+            _ => format!("<< /Type /Catalog /Pages 2 0 R /AcroForm << /Fields [{fields}] >> >>"),
+        },
         String::new(),
         "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>".to_owned(),
     ];

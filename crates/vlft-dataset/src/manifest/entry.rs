@@ -46,6 +46,10 @@ pub struct PageEntry {
     /// What the page is made of; since version 2. Absent when it cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<PageContent>,
+    /// What the page looks like, to find near copies without opening an image: 128 hexadecimal
+    /// digits (see `perceptual`); since version 2. Absent for a blank page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page_hash: Option<String>,
     /// What drew it: `pdfium 8149`, or another engine where one was asked for.
     pub rasterizer: String,
 }

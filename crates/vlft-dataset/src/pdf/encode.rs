@@ -3,7 +3,7 @@
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::codecs::webp::WebPEncoder;
-use image::{ExtendedColorType, ImageEncoder};
+use image::{DynamicImage, ExtendedColorType, GrayImage, ImageEncoder, RgbImage};
 
 use crate::manifest::ImageFormat;
 
@@ -16,6 +16,17 @@ pub(super) struct Pixels<'a> {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) gray: bool,
+}
+
+impl Pixels<'_> {
+    pub(super) fn to_image(&self) -> DynamicImage {
+        let (width, height, bytes) = (self.width, self.height, self.bytes.to_vec());
+        let image = match self.gray {
+            true => GrayImage::from_raw(width, height, bytes).map(DynamicImage::ImageLuma8),
+            false => RgbImage::from_raw(width, height, bytes).map(DynamicImage::ImageRgb8),
+        };
+        image.expect("there is a byte for every channel of every pixel")
+    }
 }
 
 /// Packs rendered rows in place: removes the padding at the end of each row (`stride` bytes a row),
@@ -91,7 +102,6 @@ pub(super) fn encode(pixels: &Pixels<'_>, format: ImageFormat) -> Result<Vec<u8>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::DynamicImage;
 
     const FORMATS: [ImageFormat; 3] = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Webp];
 

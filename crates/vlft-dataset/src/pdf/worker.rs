@@ -17,6 +17,7 @@ use super::protocol::{Answer, Drawing, Job, Setup, Task, wants};
 use super::reject::Rule;
 use super::{limits, protocol};
 use crate::manifest::{PageEntry, VERSION};
+use crate::perceptual::PageHash;
 
 /// Ends when `input` does, or when nobody listens to `output` any more.
 ///
@@ -187,6 +188,7 @@ impl<W: Write> Worker<W> {
             bytes: bytes.len() as u64,
             text_chars: None,
             content,
+            page_hash: PageHash::of(&drawn.pixels.to_image()).map(PageHash::to_hex),
             rasterizer,
         };
         write_image(&Path::new(&drawing.out).join(&entry.file), &bytes)?;
@@ -257,7 +259,7 @@ mod pdf;
 
 #[cfg(test)]
 mod tests {
-    use super::pdf::{Page, pdf};
+    use super::pdf::{Page, first_more, form_with, pdf, stream};
     use super::*;
     use crate::manifest::Verdict;
     use crate::manifest::{ImageFormat, Resolution};
@@ -360,6 +362,47 @@ mod tests {
         assert_eq!(pages[0].sha256, sha256(&file));
         assert_eq!(pages[0].bytes, file.len() as u64);
         assert!(pages[0].rasterizer.starts_with("pdfium"));
+        for (index, page) in pages.iter().enumerate() {
+            let of_file = PageHash::of(&open(index)).map(PageHash::to_hex);
+            assert!(of_file.is_some() && page.page_hash == of_file, "{page:?}");
+        }
+    }
+
+    #[test]
+    fn annotations_and_form_fields_are_drawn() {
+        let dir = tempfile::tempdir().unwrap();
+        let page = || Page::new(100, 50, "");
+        let first = first_more(&[page()]);
+        let page = page().annotations(&format!("{first} 0 R {} 0 R", first + 1));
+        let drawn = |kind: &str, left: u32, appearance: usize| {
+            format!(
+                "<< /Type /Annot {kind} /F 4 /Rect [{left} 10 {} 40] /AP << /N {appearance} 0 R >> >>",
+                left + 30
+            )
+        };
+        let square = |colour: &str| {
+            stream(
+                "/Type /XObject /Subtype /Form /BBox [0 0 30 30]",
+                &format!("{colour} rg 0 0 30 30 re f"),
+            )
+        };
+        let more = [
+            drawn("/Subtype /Stamp", 10, first + 2),
+            drawn("/Subtype /Widget /FT /Tx /T (a) /V (b)", 60, first + 3),
+            square("1 0 0"),
+            square("0 0 1"),
+        ];
+        let fields = format!("{} 0 R", first + 1);
+        fs::write(dir.path().join("d.pdf"), form_with(&[page], &more, &fields)).unwrap();
+        let answers = answers(dir.path(), |_| {}, |_| {});
+        let pages = pages_of(&answers);
+        let image = image::open(dir.path().join("out").join(&pages[0].file)).unwrap();
+        let image = image.into_rgb8();
+        assert_eq!(image.get_pixel(25, 25).0, [255, 0, 0], "the stamp");
+        assert_eq!(image.get_pixel(75, 25).0, [0, 0, 255], "the field");
+        assert_eq!(image.get_pixel(50, 25).0, [255, 255, 255]);
+        let content = pages[0].content.as_ref().unwrap();
+        assert_eq!((content.annotations, content.form_fields), (1, 1));
     }
 
     #[test]

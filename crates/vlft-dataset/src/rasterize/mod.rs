@@ -5,12 +5,15 @@ mod output;
 mod report;
 mod shard;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use vlft_base::Result;
 use vlft_base::output::Existing;
 
+use crate::lineage::Lineage;
 use crate::manifest::{ImageFormat, Resolution};
 use crate::pdf::pool::{Crew, Event};
 use crate::pdf::protocol::{Drawing, Job, Setup, Task};
@@ -58,6 +61,10 @@ pub fn rasterize(options: &Options, progress: &dyn Fn(Progress)) -> Result<Repor
 
     let mut output = Output::open(options)?;
     let (jobs, mut tally) = plan_jobs(options, sources, &output)?;
+    let sources: BTreeMap<String, PathBuf> = jobs
+        .iter()
+        .map(|job| (job.document.clone(), PathBuf::from(&job.source)))
+        .collect();
     let workers = &options.workers;
     let setup = Setup {
         library,
@@ -102,7 +109,8 @@ pub fn rasterize(options: &Options, progress: &dyn Fn(Progress)) -> Result<Repor
         progress(state);
         Ok(())
     })?;
-    let manifest = output.finish(&mut tally)?;
+    let (manifest, hashes) = output.finish(&mut tally)?;
+    leave_lineage(options, &manifest, &sources, &hashes)?;
     Ok(Report::new(
         options,
         setup.library,
@@ -110,6 +118,31 @@ pub fn rasterize(options: &Options, progress: &dyn Fn(Progress)) -> Result<Repor
         manifest,
         start.elapsed(),
     ))
+}
+
+/// `lineage.json`, of a shard `manifest.2-of-8.lineage.json`: the documents of this run that have
+/// pages, with the hashes (`hashes`, by document) of what was drawn.
+fn leave_lineage(
+    options: &Options,
+    manifest: &Path,
+    sources: &BTreeMap<String, PathBuf>,
+    hashes: &BTreeMap<String, String>,
+) -> Result<()> {
+    let mut lineage = Lineage::new("rasterize")
+        .option("resolution", options.resolution)
+        .option("format", options.format)
+        .option("engine", options.engine)
+        .option("pages", &options.selected)
+        .option("shard", options.shard);
+    for (document, path) in sources {
+        if let (Some(sha256), Ok(file)) = (hashes.get(document), fs::metadata(path)) {
+            lineage = lineage.hashed_input("document", path, sha256.clone(), file.len())?;
+        }
+    }
+    match options.shard {
+        None => lineage.save_in(&options.out),
+        Some(_) => lineage.save_beside(manifest),
+    }
 }
 
 /// What [`rasterize`] would do, without writing or drawing anything.

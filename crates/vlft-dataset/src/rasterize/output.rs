@@ -151,8 +151,12 @@ impl Output {
         Ok(())
     }
 
-    /// Writes the manifest and the list of rejects; returns the manifest's path.
-    pub(super) fn finish(mut self, tally: &mut Tally) -> Result<PathBuf> {
+    /// Writes the manifest and the list of rejects; returns the manifest's path and
+    /// the hash of each document in it.
+    pub(super) fn finish(
+        mut self,
+        tally: &mut Tally,
+    ) -> Result<(PathBuf, BTreeMap<String, String>)> {
         tally
             .rejects
             .sort_by(|a, b| (&a.document, a.page).cmp(&(&b.document, b.page)));
@@ -161,11 +165,13 @@ impl Output {
         self.remove_outdated(&pages)?;
         tally.pages.without_facts = pages.iter().filter(|p| p.version == 1).count() as u64;
         let manifest = self.manifest_path();
+        let hash = |p: &PageEntry| (p.document.clone(), p.source_sha256.clone());
+        let hashes = pages.iter().map(hash).collect();
         Manifest::from_pages(&self.dir, pages)?.write(&manifest)?;
         let journal = self.journal_path();
         drop(self.journal);
         remove_if_there(&journal)?;
-        Ok(manifest)
+        Ok((manifest, hashes))
     }
 
     /// Removes images of documents that have changed since: a page less, or another name. Before the
