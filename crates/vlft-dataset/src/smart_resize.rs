@@ -1,11 +1,14 @@
-//! Which size an image gets. Arithmetic only; `resample` moves the pixels.
+//! Which size the model gives an image. Arithmetic only; the processor moves the pixels.
+
+use vlft_base::{Diagnostic, Result};
 
 use crate::image_limits::MAX_ASPECT_RATIO;
-use vlft_base::{Diagnostic, Result};
 
 /// (width, height) -> (width, height): multiples of `factor`, the product between `min_pixels` and
 /// `max_pixels`, the aspect kept as well as that allows. Transformers' `smart_resize` operation by
 /// operation: f64 throughout, halves to even, so that no grid ever differs by a row.
+///
+/// An image of 0 pixels, or more elongated than [`MAX_ASPECT_RATIO`], is an error.
 pub fn smart_resize(
     (width, height): (u32, u32),
     factor: u32,

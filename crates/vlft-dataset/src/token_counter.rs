@@ -26,8 +26,33 @@ pub struct ImageSize {
     pub resized: (u32, u32),
 }
 
+/// How a model resizes images: what [`crate::smart_resize::smart_resize`] takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resize {
+    /// Both sides become multiples of it; a square of this side is one token.
+    pub factor: u32,
+    pub min_pixels: u64,
+    pub max_pixels: u64,
+}
+
+impl Resize {
+    /// As every published Qwen3-VL has it.
+    pub const QWEN3_VL: Self = Self {
+        factor: 32,
+        min_pixels: 65_536,
+        max_pixels: 16_777_216,
+    };
+}
+
 pub trait TokenCounter: Sync {
     /// `base` is the directory of the JSONL file; image paths are relative to it. Reads image
     /// headers only, never pixels.
     fn count(&self, record: &Record, base: &Path) -> Result<TokenCount>;
+
+    /// The same for images whose (width, height) is known already, one per image of the record, in
+    /// order: nothing is opened.
+    fn count_sized(&self, record: &Record, sizes: &[(u32, u32)]) -> Result<TokenCount>;
+
+    /// What images are resized by.
+    fn resize(&self) -> Resize;
 }

@@ -20,6 +20,7 @@ mod resample;
 pub mod sample;
 pub mod show;
 mod stop;
+mod token_count;
 mod tokenizer;
 mod transpose;
 mod vectorized;

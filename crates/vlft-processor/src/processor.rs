@@ -9,7 +9,8 @@ use rayon::prelude::*;
 use vlft_base::{Diagnostic, Result};
 use vlft_dataset::image_path::find;
 use vlft_dataset::record::{Record, Role};
-use vlft_dataset::token_counter::{ImageSize, TokenCount, TokenCounter};
+use vlft_dataset::smart_resize::smart_resize;
+use vlft_dataset::token_counter::{ImageSize, Resize, TokenCount, TokenCounter};
 
 use crate::chat_template::ChatTemplate;
 use crate::contract::{Contract, RESAMPLE};
@@ -24,6 +25,7 @@ use crate::resample::{Planes, resample};
 use crate::sample::{IGNORED, PatchedImage, Sample};
 use crate::show::Picture;
 use crate::stop::stop_tokens;
+use crate::token_count::Memo;
 use crate::tokenizer::{Encoded, IM_END, Tokenizer};
 use vlft_dataset::smart_resize::smart_resize;
 
@@ -34,6 +36,7 @@ pub struct Processor {
     tokenizer: Tokenizer,
     stop_tokens: Vec<u32>,
     cache: Option<ImageCache>,
+    counted: Memo,
 }
 
 /// What the model is fed to give the last answer of a record itself, and the answer it should give.
@@ -67,6 +70,7 @@ impl Processor {
             tokenizer,
             stop_tokens: stop_tokens(model_dir, im_end)?,
             cache: None,
+            counted: Memo::default(),
         })
     }
 
@@ -292,6 +296,12 @@ impl Processor {
         )
     }
 
+    /// What [`Processor::outline`] would count: all tokens, and those that are trained on.
+    fn outline_count(&self, record: &Record) -> Result<(usize, usize)> {
+        let conversation = self.conversation(record)?;
+        self.counted.count(&self.tokenizer, &conversation, record)
+    }
+
     /// Replaces each placeholder by as many tokens as its image has.
     fn expand(&self, record: &Record, outline: &Outline, images: Vec<PatchedImage>) -> Sample {
         let merge = self.preprocessor.merge_size;
@@ -328,28 +338,40 @@ impl Processor {
 
 impl TokenCounter for Processor {
     fn count(&self, record: &Record, base: &Path) -> Result<TokenCount> {
-        let outline = self.outline(record)?;
-        let mut image = 0;
-        let mut images = Vec::new();
+        let mut sizes = Vec::new();
         for path in record.images() {
             let path = image_path(base, path);
-            let original = image_file::size(&path)?;
-            let resized = self.resized(original).map_err(|e| e.at(&path))?;
+            let size = image_file::size(&path)?;
+            // Arithmetic alone; done here too, because only here the file of a bad shape is known.
+            self.resized(size).map_err(|e| e.at(&path))?;
+            sizes.push(size);
+        }
+        self.count_sized(record, &sizes)
+    }
+
+    fn count_sized(&self, record: &Record, sizes: &[(u32, u32)]) -> Result<TokenCount> {
+        let (tokens, supervised) = self.outline_count(record)?;
+        let mut image = 0;
+        let mut images = Vec::with_capacity(sizes.len());
+        for &original in sizes {
+            let resized = self.resized(original)?;
             image += self.image_tokens(resized);
             images.push(ImageSize { original, resized });
         }
         Ok(TokenCount {
-            total: outline.ids.len() - images.len() + image,
+            total: tokens - images.len() + image,
             image,
-            // The first token of a row is never predicted.
-            supervised: outline
-                .trained
-                .iter()
-                .skip(1)
-                .filter(|trained| **trained)
-                .count(),
+            supervised,
             images,
         })
+    }
+
+    fn resize(&self) -> Resize {
+        Resize {
+            factor: self.preprocessor.factor() as u32,
+            min_pixels: self.preprocessor.min_pixels,
+            max_pixels: self.preprocessor.max_pixels,
+        }
     }
 }
 

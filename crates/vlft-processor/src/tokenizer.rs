@@ -42,6 +42,8 @@ const IN_CONFIG: [(&str, &str); 4] = [
 pub(crate) struct Tokenizer {
     inner: tokenizers::Tokenizer,
     sha256: String,
+    /// Text before and after a structural token is tokenized as if it stood alone.
+    pub(crate) splits: bool,
     pub(crate) image_pad: u32,
     /// Fills the ends of short rows in a batch.
     pub(crate) pad: u32,
@@ -84,6 +86,7 @@ impl Tokenizer {
         check_against_config(&inner, dir)?;
         let pad = pad_token(&inner, dir)?;
         Ok(Self {
+            splits: splits_at_structure(&inner, &bytes),
             inner,
             sha256: sha256(&bytes),
             image_pad,
@@ -114,6 +117,15 @@ impl Tokenizer {
         })
     }
 
+    /// As many ids as [`Tokenizer::encode`] gives, without their places.
+    pub(crate) fn count(&self, text: &str) -> Result<usize> {
+        let encoding = self
+            .inner
+            .encode_fast(text, false)
+            .map_err(|e| Diagnostic::error("cannot tokenize text").caused_by(e))?;
+        Ok(encoding.len())
+    }
+
     pub(crate) fn decode(&self, ids: &[u32]) -> Result<String> {
         self.inner
             .decode(ids, false)
@@ -133,6 +145,31 @@ fn refuse_added_tokens(bytes: &[u8], path: &Path) -> Result<()> {
         .detail("`post_processor`")
         .expected("`ByteLevel` or none, as in Qwen's tokenizers")),
     }
+}
+
+/// Whether a text may be tokenized piece by piece between structural tokens. These are cut out before
+/// anything else happens, unless one of them swallows white space or goes through the normalizer;
+/// and nothing after may treat the beginning of a text in its own way, as `Metaspace` does.
+fn splits_at_structure(inner: &tokenizers::Tokenizer, bytes: &[u8]) -> bool {
+    let added = inner.get_added_tokens_decoder();
+    let plain = |token: &&str| {
+        added.values().any(|added| {
+            added.content == **token
+                && !(added.lstrip || added.rstrip || added.single_word || added.normalized)
+        })
+    };
+    let mut known = STRUCTURAL
+        .into_iter()
+        .filter(|token| inner.token_to_id(token).is_some());
+    let json: Value = serde_json::from_slice(bytes).expect("the tokenizer was just read from it");
+    let (before, normalizer) = (
+        json["pre_tokenizer"].to_string(),
+        &json["normalizer"]["type"],
+    );
+    known.all(|token| plain(&token))
+        && !before.contains("Metaspace")
+        && !before.contains("\"add_prefix_space\":true")
+        && matches!(normalizer.as_str(), None | Some("NFC"))
 }
 
 /// Returns the id of the image placeholder.

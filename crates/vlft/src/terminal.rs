@@ -7,11 +7,12 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
-use vlft_base::format::{count, one_line, printable};
+use vlft_base::format::{bytes, clock, count, grouped, one_line, printable};
 use vlft_base::{Diagnostic, Kind, Result, Severity};
 
 /// How the user wants things shown: the global flags, parsed.
@@ -200,21 +201,17 @@ impl Terminal {
         }
     }
 
-    /// A progress bar such as `Rasterizing ███░░░ 311/412 documents  eta 0:48`. It is drawn only
-    /// on a terminal, and vanishes when dropped. It may be moved from any thread.
-    pub(crate) fn progress(&self, what: &str, unit: &str, total: u64) -> Progress {
-        let style = ProgressStyle::with_template(
-            "{prefix} {bar:22.cyan} {human_pos}/{human_len} {msg} eta {eta}",
-        )
-        .expect("the template is a constant and the tests draw it")
-        .progress_chars("██░");
+    /// A progress bar such as `Rasterizing ███░░░ 311/412 documents  38 documents/s  eta 0:48`, or
+    /// without a bar and an end while `total` is 0, that is not known yet. The unit `bytes` is
+    /// written as KiB, MiB and so on. It is drawn only on a terminal, and vanishes when dropped. It
+    /// may be moved from any thread.
+    pub(crate) fn progress(&self, what: &str, unit: &'static str, total: u64) -> Progress {
         // Complete before it is added: adding draws it.
         let bar = ProgressBar::new(total)
-            .with_style(style)
-            .with_prefix(what.to_owned())
-            .with_message(unit.to_owned());
+            .with_style(style(unit, total))
+            .with_prefix(what.to_owned());
         let bar = self.bars.add(bar);
-        Progress(bar)
+        Progress { bar, unit }
     }
 
     fn write_stderr(&self, text: &str) {
@@ -232,20 +229,82 @@ pub(crate) fn pipe() -> (io::StdinLock<'static>, io::StdoutLock<'static>) {
 }
 
 /// A running progress bar; see [`Terminal::progress`].
-pub(crate) struct Progress(ProgressBar);
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    unit: &'static str,
+}
 
 impl Progress {
     pub(crate) fn set(&self, done: u64) {
-        self.0.set_position(done);
+        self.bar.set_position(done);
     }
     pub(crate) fn set_total(&self, total: u64) {
-        self.0.set_length(total);
+        if self.bar.length() != Some(total) {
+            self.bar.set_length(total);
+            self.bar.set_style(style(self.unit, total));
+        }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
+    }
+}
+
+fn style(unit: &'static str, total: u64) -> ProgressStyle {
+    let template = match total {
+        0 => "{prefix} {done}  {rate}",
+        _ => "{prefix} {bar:22.cyan} {done}  {rate}  {left}",
+    };
+    ProgressStyle::with_template(template)
+        .expect("the templates are constants and the tests draw them")
+        .progress_chars("██░")
+        .with_key(
+            "done",
+            move |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+                let total = state.len().filter(|total| *total > 0);
+                let _ = text.write_str(&done(unit, state.pos(), total));
+            },
+        )
+        .with_key(
+            "rate",
+            move |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+                let _ = text.write_str(&rate(unit, state.per_sec()));
+            },
+        )
+        .with_key(
+            "left",
+            |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+                let _ = text.write_str(&time_left(state.per_sec(), state.eta()));
+            },
+        )
+}
+
+/// `311/412 documents`, `1.2 MiB/3.0 GiB`, or without an end `311 documents`.
+fn done(unit: &str, at: u64, total: Option<u64>) -> String {
+    match (unit, total) {
+        ("bytes", Some(total)) => format!("{}/{}", bytes(at), bytes(total)),
+        ("bytes", None) => bytes(at),
+        (unit, Some(total)) => format!("{}/{} {unit}", grouped(at), grouped(total)),
+        (unit, None) => format!("{} {unit}", grouped(at)),
+    }
+}
+
+/// `38 pages/s`, `0.4 pages/s`, `1.5 MiB/s`.
+fn rate(unit: &str, per_second: f64) -> String {
+    match unit {
+        "bytes" => format!("{}/s", bytes(per_second as u64)),
+        unit if per_second >= 10.0 => format!("{} {unit}/s", grouped(per_second.round() as u64)),
+        unit => format!("{per_second:.1} {unit}/s"),
+    }
+}
+
+/// `eta 0:48`; nothing while nothing has moved yet.
+fn time_left(per_second: f64, left: Duration) -> String {
+    match per_second > 0.0 {
+        true => format!("eta {}", clock(left)),
+        false => String::new(),
     }
 }
 
@@ -324,9 +383,23 @@ mod tests {
     }
 
     #[test]
-    fn the_progress_template_is_valid() {
-        let bar = Terminal::plain().progress("Testing", "things", 3);
-        bar.set(1);
-        bar.set_total(4);
+    fn the_progress_templates_are_valid() {
+        for (unit, total) in [("things", 3), ("bytes", 3), ("things", 0)] {
+            let bar = Terminal::plain().progress("Testing", unit, total);
+            bar.set(1);
+            bar.set_total(4);
+        }
+    }
+
+    #[test]
+    fn progress_says_how_much_how_fast_and_how_long() {
+        assert_eq!(done("pages", 1311, Some(12_480)), "1 311/12 480 pages");
+        assert_eq!(done("pages", 1311, None), "1 311 pages");
+        assert_eq!(done("bytes", 512, Some(1_610_612_736)), "512 B/1.5 GiB");
+        assert_eq!(rate("pages", 1234.4), "1 234 pages/s");
+        assert_eq!(rate("pages", 0.44), "0.4 pages/s");
+        assert_eq!(rate("bytes", 1_610_612_736.0), "1.5 GiB/s");
+        assert_eq!(time_left(2.0, Duration::from_secs(48)), "eta 0:48");
+        assert_eq!(time_left(0.0, Duration::from_secs(48)), "");
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use vlft_base::Result;
 
 use super::*;
-use crate::token_counter::TokenCount;
+use crate::token_counter::{Resize, TokenCount};
 
 struct Folder(tempfile::TempDir);
 
@@ -85,6 +85,14 @@ impl TokenCounter for Letters {
             total,
             ..TokenCount::default()
         })
+    }
+
+    fn count_sized(&self, record: &Record, _sizes: &[(u32, u32)]) -> Result<TokenCount> {
+        self.count(record, Path::new(""))
+    }
+
+    fn resize(&self) -> Resize {
+        Resize::QWEN3_VL
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::token_count::count_whole;
 use proptest::prelude::*;
 use serde_json::json;
 use std::fs;
@@ -39,6 +40,32 @@ fn record(messages: serde_json::Value) -> Record {
 
 fn text(role: &str, text: &str) -> serde_json::Value {
     json!({"role": role, "content": [{"type": "text", "text": text}]})
+}
+
+proptest! {
+    /// Counting piece by piece, with a memory, is counting the whole text.
+    #[test]
+    fn tokens_are_counted_as_they_are_made(
+        system in "[a-z \\n]{0,20}", question in "\\PC{0,40}( <\\|)?", answers in proptest::collection::vec("[\\PC\\n]{0,60}", 1..3),
+    ) {
+        for processor in [&*TINY, &*MERGING] {
+            let mut messages = vec![text("system", &system)];
+            for answer in &answers {
+                messages.push(text("user", &question));
+                messages.push(text("assistant", answer));
+            }
+            let record = record(json!(messages));
+            let Ok(conversation) = processor.conversation(&record) else { continue };
+            let whole = count_whole(&processor.tokenizer, &conversation, &record);
+            let pieces = processor.outline_count(&record);
+            match (whole, pieces) {
+                (Ok(whole), Ok(pieces)) => prop_assert_eq!(whole, pieces),
+                (Err(whole), Err(pieces)) => prop_assert_eq!(whole.rule(), pieces.rule()),
+                (whole, pieces) => prop_assert!(false, "{} {}", whole.is_ok(), pieces.is_ok()),
+            }
+            prop_assert!(processor.tokenizer.splits);
+        }
+    }
 }
 
 /// What generation starts from must be what training put before the answer, token for token.

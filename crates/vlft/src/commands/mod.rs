@@ -15,6 +15,7 @@
 //!    never printed here. `Ok(Exit::Verdict)` means: ran, and the verdict is no.
 
 mod build_jsonl;
+mod completions;
 mod convert;
 #[cfg(feature = "train")]
 mod demo;
@@ -80,6 +81,10 @@ pub(crate) enum Command {
     Eval(eval::Args),
     /// Check this machine: libpdfium, memory, disk; `--fix` installs libpdfium
     Doctor(doctor::Args),
+    /// A script that completes commands and options in your shell
+    Completions(completions::Args),
+    /// Manual pages
+    Man(completions::ManArgs),
     /// What the exit codes mean
     #[command(hide = true, long_about = exit_codes::explanation())]
     ExitCodes,
@@ -117,6 +122,8 @@ impl Command {
             #[cfg(feature = "train")]
             Command::Eval(args) => eval::run(args, terminal),
             Command::Doctor(args) => doctor::run(args, terminal),
+            Command::Completions(args) => completions::run(args, terminal),
+            Command::Man(args) => completions::manual(args, terminal),
             Command::ExitCodes => exit_codes::run(terminal),
         }
     }

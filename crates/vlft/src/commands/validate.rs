@@ -56,7 +56,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     let counter = token_counter(args.model.as_deref(), args.max_pixels)?;
     let size = std::fs::metadata(&args.file).map_or(0, |file| file.len());
-    let bar = terminal.progress("Validating", "MiB", size >> 20);
+    let bar = terminal.progress("Validating", "bytes", size);
     let options = Options {
         file: args.file,
         decode: args.decode,
@@ -69,7 +69,7 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
         &options,
         counter.as_ref().map(|counter| counter as &dyn TokenCounter),
         &mut |problem| terminal.line(&problem),
-        &|bytes| bar.set(bytes >> 20),
+        &|bytes| bar.set(bytes),
     )?;
     drop(bar);
     terminal.line(&summary);
