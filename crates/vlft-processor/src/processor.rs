@@ -27,7 +27,6 @@ use crate::show::Picture;
 use crate::stop::stop_tokens;
 use crate::token_count::Memo;
 use crate::tokenizer::{Encoded, IM_END, Tokenizer};
-use vlft_dataset::smart_resize::smart_resize;
 
 /// Shared freely between threads; nothing in it changes.
 pub struct Processor {
