@@ -82,9 +82,9 @@ fn an_image_that_vanishes_stops_the_run_and_the_rest_is_kept() {
     assert_eq!((all.len(), &all[..n]), (n + 2, &lines[..]));
 }
 
-/// An evaluation that did not happen is made again: no checkpoint passes over it.
+/// What was trained is kept, and the evaluation that did not happen is made again.
 #[test]
-fn a_validation_image_that_vanishes_stops_the_run_before_its_evaluation() {
+fn a_validation_image_that_vanishes_stops_the_run_in_its_evaluation() {
     let dir = scratch_with_data(1_000_000);
     let (root, run) = (dir.path(), dir.path().join("run"));
     let child = start(root, 5);
@@ -96,16 +96,18 @@ fn a_validation_image_that_vanishes_stops_the_run_before_its_evaluation() {
     let said = end(child);
     assert_eq!(said.code, Some(1), "{}", said.stderr);
     let told = &said.stderr[said.stderr.find("error").unwrap()..];
+    let finished = steps(&run).len();
     for part in [
         "val/images/",
         "--> val/train.jsonl:",
-        "caused by: the evaluation after step ",
-        " stopped; the last checkpoint is `run/checkpoints/step-",
+        &format!(
+            "caused by: training stopped in the evaluation after step {finished}; the {finished} \
+             finished are saved in `run/checkpoints/step-{finished}`\n"
+        ),
         "\nhint: put the file back or mend it, then run the same command again to resume\n",
     ] {
         assert!(told.contains(part), "{part}\n{told}");
     }
-    let finished = steps(&run).len();
     fs::rename(&hidden, &image).unwrap();
     let more = format!("train.max_steps={}", finished + 1);
     let said = train(
@@ -113,6 +115,8 @@ fn a_validation_image_that_vanishes_stops_the_run_before_its_evaluation() {
         &["--set", &more, "--allow-changed", "train.max_steps"],
     );
     assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let resumed = format!("\nresume   at step {} of {}\n", finished + 1, finished + 1);
+    assert!(said.stderr.contains(&resumed), "{}", said.stderr);
     let evaluated: Vec<u64> = metrics(&run)
         .iter()
         .filter(|line| line["type"] == "eval")
@@ -303,6 +307,80 @@ fn an_evaluation_that_is_no_number_stops_the_run_too() {
     );
     let again = train(dir.path(), &absurd);
     assert_eq!(again.code, Some(1), "{}", again.stderr);
+}
+
+/// Stopped in the middle of an evaluation, and again in the middle of an answer, a run keeps the step
+/// and makes the evaluation when it is resumed: in the end nothing shows that it was stopped.
+#[cfg(unix)]
+#[test]
+fn a_signal_in_an_evaluation_keeps_the_step_and_the_evaluation_is_made_again() {
+    let dir = scratch_with_data(3);
+    let (root, run) = (dir.path(), dir.path().join("run"));
+    // Loss over some seconds, then answers over many more.
+    let records = root.join("val/train.jsonl");
+    let text = fs::read_to_string(&records).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let mut many = String::new();
+    for copy in 0..400 / lines.len() {
+        many += &text.replace("\"sample-", &format!("\"copy-{copy}-"));
+    }
+    fs::write(&records, many).unwrap();
+    let config = fs::read_to_string(root.join("c.toml")).unwrap();
+    let answers = "samples = 2\nmax_new_tokens = 40\nbest_metric = \"loss\"\n[output]";
+    fs::write(root.join("c.toml"), config.replace("[output]", answers)).unwrap();
+    let whole = train(root, &[]);
+    assert_eq!(whole.code, Some(0), "{}", whole.stderr);
+    fs::rename(&run, root.join("whole")).unwrap();
+    let whole = root.join("whole");
+    let seconds: f64 = of_type(&whole, "eval")[0]["seconds"].as_f64().unwrap();
+
+    // One kill early in the evaluation after step 2, and later ones wherever they hit.
+    for share in [0.1, 0.6, 0.9] {
+        let child = start(root, 1);
+        std::thread::sleep(Duration::from_secs_f64(share * seconds));
+        let begin = Instant::now();
+        signal(&child, "-TERM");
+        let said = end(child);
+        let lines = of_type(&run, "eval").len();
+        if share < 0.5 {
+            assert_eq!(said.code, Some(130), "{}", said.stderr);
+            assert!(begin.elapsed() < Duration::from_secs(2));
+            assert_eq!(lines, 0);
+            assert_eq!(names(&run.join("checkpoints")), ["step-2"]);
+            assert!(
+                said.stderr
+                    .contains("finished step 2, saved `run/checkpoints/step-2`\n"),
+                "{}",
+                said.stderr
+            );
+        }
+    }
+    let said = train(root, &[]);
+    assert!(matches!(said.code, Some(0 | 3)), "{}", said.stderr);
+    assert_eq!(steps(&run), steps(&whole));
+    assert!(adapter(&run) == adapter(&whole));
+    for kind in ["sample", "eval"] {
+        let timeless = |run: &Path| {
+            let mut lines = of_type(run, kind);
+            for line in &mut lines {
+                line.as_object_mut().unwrap().remove("seconds");
+            }
+            lines
+        };
+        assert_eq!(timeless(&run), timeless(&whole), "{kind}");
+    }
+    let best = |run: &Path| fs::read(run.join("best/adapter_model.safetensors")).unwrap();
+    assert!(best(&run) == best(&whole));
+    assert_eq!(
+        names(&run.join("checkpoints")),
+        names(&whole.join("checkpoints"))
+    );
+}
+
+fn of_type(run: &Path, kind: &str) -> Vec<Value> {
+    let mut lines = metrics(run);
+    lines.retain(|line| line["type"] == kind);
+    lines
 }
 
 #[cfg(unix)]

@@ -69,6 +69,103 @@ fn a_damaged_checkpoint_is_told_and_the_one_before_it_is_used() {
     );
 }
 
+/// Finished means finished with what was trained: an adapter that was damaged since is told and
+/// written again.
+#[test]
+fn a_damaged_adapter_of_a_finished_run_is_written_again() {
+    let dir = trained();
+    let run = dir.path().join("run");
+    let (log, bytes) = (fs::read(run.join("metrics.jsonl")).unwrap(), adapter(&run));
+    let files = [
+        "adapter/adapter_model.safetensors",
+        "best/adapter_config.json",
+    ];
+    for (index, file) in files.into_iter().enumerate() {
+        let path = run.join(file);
+        let whole = fs::read(&path).unwrap();
+        let mut flipped = whole.clone();
+        flipped[20] ^= 1;
+        fs::write(&path, flipped).unwrap();
+        let said = train(dir.path(), EVERY_TWO);
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        let (folder, name) = file.split_once('/').unwrap();
+        for told in [
+            format!(
+                "warning: an adapter of this finished run is missing or damaged\n  --> \
+                 run/{folder}\n  caused by: `{name}` is not what was written: SHA-256 "
+            ),
+            "hint: it is written again from `run/checkpoints/step-".to_owned(),
+            "\nresume   after the last of 6 steps\n".to_owned(),
+        ] {
+            assert!(said.stderr.contains(&told), "{told}\n{}", said.stderr);
+        }
+        assert!(fs::read(&path).unwrap() == whole, "{index}");
+        assert!(adapter(&run) == bytes);
+        assert_eq!(fs::read(run.join("metrics.jsonl")).unwrap(), log);
+        assert_eq!(train(dir.path(), EVERY_TWO).code, Some(3));
+    }
+}
+
+#[test]
+fn a_file_where_a_checkpoint_should_be_is_set_aside() {
+    let dir = trained();
+    let run = dir.path().join("run");
+    let bytes = adapter(&run);
+    fs::remove_dir_all(run.join("adapter")).unwrap();
+    fs::write(run.join("checkpoints/step-9"), "x").unwrap();
+    let said = train(dir.path(), EVERY_TWO);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let told = "warning: checkpoint is damaged and not used\n  --> run/checkpoints/step-9\n  \
+                caused by: it is a file, not a folder\n";
+    assert!(said.stderr.contains(told), "{}", said.stderr);
+    assert!(adapter(&run) == bytes);
+    assert!(run.join("checkpoints/step-9.damaged").is_file());
+}
+
+/// Packing needs every length, and so every image; to know that nothing is left to do needs none.
+#[test]
+fn a_finished_run_is_finished_also_without_its_images() {
+    let dir = scratch_with_data(3);
+    let packed = [
+        "--set",
+        "data.packing=true",
+        "--set",
+        "data.pack_tokens=400",
+    ];
+    assert_eq!(train(dir.path(), &packed).code, Some(0));
+    let images = dir.path().join("data/images");
+    fs::rename(&images, dir.path().join("hidden")).unwrap();
+    let said = train(dir.path(), &packed);
+    assert_eq!(said.code, Some(3), "{}", said.stderr);
+    let other = [&packed[..], &["--set", "lora.rank=2"]].concat();
+    let said = train(dir.path(), &other);
+    assert_eq!(said.code, Some(2), "{}", said.stderr);
+    assert!(said.stderr.contains("image not found"), "{}", said.stderr);
+}
+
+#[test]
+fn nothing_to_train_on_is_said() {
+    let dir = scratch_with_data(3);
+    let drop = ["--set", "data.too_long=drop", "--set", "data.max_tokens=10"];
+    let said = train(dir.path(), &drop);
+    assert_eq!(said.code, Some(2), "{}", said.stderr);
+    for told in [
+        "error: every record is too long, so all of them were dropped\n  --> data/train.jsonl:",
+        ", the shortest\n  expected at most 10 tokens, found ",
+        "\nhint: raise `data.max_tokens`, or lower `data.max_pixels`\n",
+    ] {
+        assert!(said.stderr.contains(told), "{told}\n{}", said.stderr);
+    }
+    fs::write(dir.path().join("data/train.jsonl"), "\n").unwrap();
+    let said = train(dir.path(), &[]);
+    assert_eq!(said.code, Some(3), "{}", said.stderr);
+    assert_eq!(
+        said.stderr,
+        "nothing to do: the file has no records\n  --> data/train.jsonl\n"
+    );
+    assert!(!dir.path().join("run").exists());
+}
+
 #[test]
 fn a_run_without_a_whole_checkpoint_never_starts_over_by_itself() {
     let dir = trained();

@@ -247,7 +247,8 @@ pub fn cannot(verb: &str, path: &Path, error: io::Error) -> Diagnostic {
         io::ErrorKind::IsADirectory => diagnostic.hint("this is a folder: name a file in it"),
         io::ErrorKind::AlreadyExists => diagnostic.hint("a file is there where a folder should be"),
         io::ErrorKind::NotADirectory => diagnostic.hint("a part of this path is a file"),
-        io::ErrorKind::NotFound => match nearest_sibling(path) {
+        // What is to be made has no name yet that could be misspelt.
+        io::ErrorKind::NotFound if verb != "create" => match nearest_sibling(path) {
             Some(name) => diagnostic.hint(format!("did you mean `{name}`?")),
             None => diagnostic,
         },

@@ -5,6 +5,7 @@ mod adapter;
 mod frozen;
 mod linear;
 pub mod lora;
+mod nf4_cache;
 mod quantized;
 pub mod qwen3_vl;
 mod tensor;

@@ -1,12 +1,14 @@
 //! What the model answers to some records of the validation set at each evaluation: a few of them to
 //! be read by people, all of them scored field by field.
 
+use std::sync::atomic::AtomicBool;
+
 use vlft_base::Result;
 use vlft_dataset::score::{Score, score};
 use vlft_model::{Adapters, Qwen3Vl};
 
 use crate::config::Config;
-use crate::generate::greedy;
+use crate::generate::{End, greedy};
 use crate::log::SampleLine;
 use crate::order::permutation;
 use crate::samples::Samples;
@@ -44,21 +46,29 @@ impl Asked {
         self.records.len()
     }
 
-    /// Answers after `step` finished steps. `progress` is told how many are done.
+    /// Answers after `step` finished steps. `progress` is told how many are done. None: `stop` was
+    /// raised before all were.
     pub(crate) fn answer(
         &self,
         step: u64,
         model: &Qwen3Vl,
         adapters: &Adapters,
         val: &Samples,
+        stop: &AtomicBool,
         mut progress: impl FnMut(u64),
-    ) -> Result<Answers> {
+    ) -> Result<Option<Answers>> {
         let mut samples = Vec::new();
         let mut total = None;
         for (at, record) in self.records.iter().enumerate() {
             let prompt = val.prompt(*record)?;
-            let stop = val.processor().stop_tokens();
-            let answer = greedy(model, adapters, &prompt.sample, stop, self.max_new_tokens);
+            let end = End {
+                tokens: val.processor().stop_tokens(),
+                max_new_tokens: self.max_new_tokens,
+                stop,
+            };
+            let Some(answer) = greedy(model, adapters, &prompt.sample, &end) else {
+                return Ok(None);
+            };
             let text = val.processor().decode(&answer.ids)?;
             let score = score(&prompt.target, &text);
             *total.get_or_insert_with(Score::default) += score;
@@ -75,9 +85,9 @@ impl Asked {
             }
             progress(at as u64 + 1);
         }
-        Ok(Answers {
+        Ok(Some(Answers {
             samples,
             score: total,
-        })
+        }))
     }
 }

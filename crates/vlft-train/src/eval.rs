@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 use vlft_base::{Diagnostic, Kind, Result, format};
@@ -40,14 +41,16 @@ impl fmt::Display for Evaluation {
     }
 }
 
-/// Evaluates every record once, one at a time, so that the result does not depend on batching.
+/// Evaluates every record once, one at a time, so that the result does not depend on batching. None:
+/// `stop` was raised before all were done.
 pub fn evaluate(
     model: &Qwen3Vl,
     adapters: &Adapters,
     samples: &Arc<Samples>,
     workers: &Workers,
+    stop: &AtomicBool,
     mut progress: impl FnMut(u64),
-) -> Result<Evaluation> {
+) -> Result<Option<Evaluation>> {
     let (mut sum, mut tokens) = (0.0, 0);
     let one_by_one = (0..samples.len()).map(|index| vec![index]);
     for (done, loaded) in (1..).zip(Stream::new(samples, workers, one_by_one)) {
@@ -56,12 +59,15 @@ pub fn evaluate(
         sum += nll.iter().map(|x| f64::from(*x)).sum::<f64>();
         tokens += nll.len() as u64;
         progress(done);
+        if done < samples.len() as u64 && stop.load(Ordering::SeqCst) {
+            return Ok(None);
+        }
     }
-    Ok(Evaluation {
+    Ok(Some(Evaluation {
         records: samples.len() as u64,
         tokens,
         loss: sum / tokens as f64,
-    })
+    }))
 }
 
 /// The arguments of `vlft eval`.
@@ -147,9 +153,12 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Evaluati
     let samples = Arc::new(samples);
     let data = DataConfig::new(&options.data);
     let workers = Workers::new(data.workers, data.prefetch)?;
-    let evaluation = evaluate(&model, &adapters, &samples, &workers, |done| {
+    // Nothing would be lost, so a signal ends the process.
+    let never = AtomicBool::new(false);
+    let evaluation = evaluate(&model, &adapters, &samples, &workers, &never, |done| {
         observe(Event::Progress { done, of });
-    })?;
+    })?
+    .expect("nobody stops it");
     if !evaluation.loss.is_finite() {
         return Err(
             Diagnostic::error(format!("the loss is {}", evaluation.loss))

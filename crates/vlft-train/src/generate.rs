@@ -1,6 +1,8 @@
 //! Greedy decoding: the most likely token, again and again, until a token that ends the answer. For
 //! looking at what a model answers while it trains, not for serving it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use vlft_model::{Adapters, Inputs, Qwen3Vl};
 use vlft_processor::sample::Sample;
 
@@ -13,32 +15,39 @@ pub struct Answer {
     pub stopped: bool,
 }
 
-/// Continues `prompt` until one of the tokens `stop`, by at most `max_new_tokens` tokens. Equal to
-/// transformers' `generate(do_sample=False)`. Costs a forward of the text for each token.
-pub fn greedy(
-    model: &Qwen3Vl,
-    adapters: &Adapters,
-    prompt: &Sample,
-    stop: &[u32],
-    max_new_tokens: usize,
-) -> Answer {
+/// What ends an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// Tokens by which the model ends it.
+    pub tokens: &'a [u32],
+    pub max_new_tokens: usize,
+    /// Raised from elsewhere: nobody waits for this answer any more.
+    pub stop: &'a AtomicBool,
+}
+
+/// Continues `prompt` until one of the tokens that end an answer. Equal to transformers'
+/// `generate(do_sample=False)`. Costs a forward of the text for each token. None: stopped.
+pub fn greedy(model: &Qwen3Vl, adapters: &Adapters, prompt: &Sample, end: &End) -> Option<Answer> {
     let mut row = Row::new(prompt);
     let images = model.prompt_images(&row.with_images(prompt), adapters);
     let mut answer = Answer {
         ids: Vec::new(),
         stopped: false,
     };
-    while answer.ids.len() < max_new_tokens {
+    while answer.ids.len() < end.max_new_tokens {
+        if end.stop.load(Ordering::SeqCst) {
+            return None;
+        }
         let logits = model.next_token_logits(&row.inputs(), &images, adapters);
         let next = largest(&logits);
-        if stop.contains(&next) {
+        if end.tokens.contains(&next) {
             answer.stopped = true;
             break;
         }
         answer.ids.push(next);
         row.push(next);
     }
-    answer
+    Some(answer)
 }
 
 /// One row of the model's input, as long as it is now.

@@ -118,7 +118,10 @@ impl fmt::Display for Header {
             self.seed,
             self.run.display()
         )?;
-        if self.first_step > 1 {
+        if self.first_step > self.steps {
+            let steps = format::count(self.steps, "step");
+            write!(f, "\nresume   after the last of {steps}")?;
+        } else if self.first_step > 1 {
             write!(
                 f,
                 "\nresume   at step {} of {}",

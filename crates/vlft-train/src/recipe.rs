@@ -4,6 +4,7 @@
 //! adapters, then step by step: gradients of the micro-batches, clip, AdamW, log, now and then
 //! evaluate and save; at the end write the adapter. LoRA and QLoRA, CPU and GPU are this one road.
 
+mod evaluating;
 mod keeping;
 
 use std::path::Path;
@@ -21,12 +22,11 @@ use crate::checkpoint::{Examined, Progress, State, examine};
 use crate::config::{Compute, Config, check_changeable};
 use crate::device::Device;
 use crate::dump::Numbers;
-use crate::eval::evaluate;
 use crate::header::{Arrangement, Header};
 use crate::inputs::Inputs;
 use crate::loading::{Failed, Stream, Workers};
 use crate::lock::Lock;
-use crate::log::{EvalLine, Journal, Line, Pace, ProgressLine, StepLine};
+use crate::log::{Journal, Line, Pace, ProgressLine, StepLine};
 use crate::optim::clip;
 use crate::order::Order;
 use crate::rates::{Rates, rates};
@@ -66,7 +66,8 @@ pub enum Event<'a> {
 
 type Observer<'a> = &'a mut dyn FnMut(Event);
 
-/// Trains, or goes on where the run in `run_dir` stands. `stop` is looked at between steps.
+/// Trains, or goes on where the run in `run_dir` stands. `stop` is looked at between steps, and within
+/// an evaluation after each record and each token of an answer.
 pub fn train(
     config: &Config,
     run_dir: &Path,
@@ -86,7 +87,11 @@ pub fn train(
     // Data: every record is made into a sample once, before anything is computed or written.
     let processor = data::processor(config)?;
     let has_begun = !options.force && RunDir::has_checkpoint(run_dir)?;
-    let data = data::open(config, &processor, &model_config, has_begun)?;
+    let data = data::open(config, &processor, &model_config, has_begun).map_err(|error| {
+        // What a finished run was made from may be gone.
+        let finished = RunDir::finished(run_dir, config).filter(|_| !options.force);
+        finished.map_or(error, |finished| finished)
+    })?;
 
     let mut order = data.order;
     let total_steps = order.total_steps(&config.train);
@@ -111,6 +116,9 @@ pub fn train(
     let compute = config.model.compute.unwrap_or(Compute::F32);
     let model = Qwen3Vl::load(&model_config, &checkpoint, Some(&layout), frozen, &device)?
         .computing_in(compute.into());
+    for warning in &model.warnings {
+        observe(Event::Warning(warning.clone()));
+    }
     let lock = Lock::new(&config.model, model.double_quant(), processor.contract());
     let rates = rates(&config.train, &layout);
     let asked = Asked::new(config, data.val.as_ref().map_or(0, |val| val.len()));
@@ -204,8 +212,7 @@ impl Trainer<'_> {
         };
         end.map_err(|stop| {
             let kept = match stop {
-                // A checkpoint now would pass over the evaluation when the run is resumed.
-                Stop::Evaluation(_) | Stop::Write(_) => self.run.latest_checkpoint(),
+                Stop::Write(_) => self.run.latest_checkpoint(),
                 _ => self.keep(progress, &mut journal, &stop),
             };
             let dir = |step| self.run.checkpoint(step);
@@ -230,6 +237,10 @@ impl Trainer<'_> {
             .flat_map(|step| skipped.without(step + 1, ahead.step(&config.train, step)));
         let mut stream = Stream::new(&self.samples, &self.workers, micro_batches);
 
+        // A checkpoint made in the middle of an evaluation, or in its place.
+        if self.is_evaluated_after(progress.step) && !journal.has_evaluated(progress.step) {
+            self.after_step(progress, journal, observe, stop)?;
+        }
         while progress.step < self.total_steps && !journal.best.is_given_up() {
             if stop.load(Ordering::SeqCst) {
                 return Err(Stop::Signal);
@@ -242,23 +253,39 @@ impl Trainer<'_> {
                 observe(Event::Warning(warning));
             }
 
-            let mut is_last = progress.step == self.total_steps;
-            if is_due(progress.step, config.eval.every_steps) || is_last {
-                shown.eval = self.evaluate(progress, journal, observe)?;
-                is_last |= journal.best.is_given_up();
-            }
-            let is_best = shown.eval.is_some_and(|(_, best)| best);
-            if is_due(progress.step, config.output.checkpoint_every_steps) || is_best || is_last {
-                self.save(progress, journal).map_err(Stop::Write)?;
-                if is_best {
-                    self.publish_best(progress.step).map_err(Stop::Write)?;
-                }
-                self.prune(journal).map_err(Stop::Write)?;
-                shown.saved = Some(progress.step);
-            }
+            (shown.eval, shown.saved) = self.after_step(progress, journal, observe, stop)?;
             observe(Event::Progress(&shown));
         }
         Ok(())
+    }
+
+    /// Evaluates and saves, where it is time to: returns the loss on the validation set with whether
+    /// it is the best so far, and the step that was saved.
+    fn after_step(
+        &self,
+        progress: &Progress,
+        journal: &mut Journal,
+        observe: Observer,
+        stop: &AtomicBool,
+    ) -> Result<(Option<(f64, bool)>, Option<u64>), Stop> {
+        let step = progress.step;
+        let mut is_last = step == self.total_steps;
+        let mut eval = None;
+        if self.is_evaluated_after(step) {
+            eval = self.evaluate(progress, journal, observe, stop)?;
+            is_last |= journal.best.is_given_up();
+        }
+        let is_best = eval.is_some_and(|(_, best)| best);
+        let is_due = is_due(step, self.config.output.checkpoint_every_steps);
+        if !(is_due || is_best || is_last) {
+            return Ok((eval, None));
+        }
+        self.save(progress, journal).map_err(Stop::Write)?;
+        if is_best {
+            self.publish_best(step).map_err(Stop::Write)?;
+        }
+        self.prune(journal).map_err(Stop::Write)?;
+        Ok((eval, Some(step)))
     }
 
     /// One optimiser step. `progress` changes only if all of it went well.
@@ -336,51 +363,6 @@ impl Trainer<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Loss on the validation set, answers to some of it, and whether it is the best so far.
-    fn evaluate(
-        &self,
-        progress: &Progress,
-        journal: &mut Journal,
-        observe: Observer,
-    ) -> Result<Option<(f64, bool)>, Stop> {
-        let (Some(samples), asked) = (&self.val, &self.asked) else {
-            return Ok(None);
-        };
-        let (start, step) = (Instant::now(), progress.step);
-        let (model, adapters) = (&self.model, &progress.adapters);
-        let (records, of) = (samples.len() as u64, (samples.len() + asked.len()) as u64);
-        let evaluation = evaluate(model, adapters, samples, &self.workers, |done| {
-            observe(Event::Evaluating { done, of });
-        })
-        .map_err(Stop::Evaluation)?;
-        let answers = asked.answer(step, model, adapters, samples, |done| {
-            let done = records + done;
-            observe(Event::Evaluating { done, of });
-        });
-        let answers = answers.map_err(Stop::Evaluation)?;
-        for sample in answers.samples {
-            self.log(journal, Line::Sample(sample), observe)?;
-        }
-        let mut line = EvalLine {
-            step,
-            loss: evaluation.loss,
-            records: evaluation.records,
-            tokens: evaluation.tokens,
-            seconds: start.elapsed().as_secs_f64(),
-            best: false,
-            field_accuracy: answers.score.and_then(|score| score.field_accuracy()),
-            score: answers.score,
-        };
-        line.best = journal.best.see(&line);
-        let (loss, best) = (line.loss, line.best);
-        self.log(journal, Line::Eval(line), observe)?;
-        if !loss.is_finite() {
-            let rate = self.config.train.learning_rate;
-            return Err(Stop::NotANumber(dump::no_eval_loss(step, loss, rate)));
-        }
-        Ok(Some((loss, best)))
     }
 
     fn log(&self, journal: &mut Journal, line: Line, observe: Observer) -> Result<(), Stop> {

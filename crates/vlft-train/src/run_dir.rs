@@ -7,12 +7,17 @@ use std::path::{Path, PathBuf};
 
 use vlft_base::output::{cannot, write_atomic};
 use vlft_base::{Diagnostic, Result};
+use vlft_checkpoint::ADAPTER_FILES;
 
 use crate::checkpoint::State;
 use crate::config::Config;
 use crate::inputs::{INPUTS_FILE, Inputs};
+use crate::lock::LOCK_FILE;
 use crate::log::{METRICS_FILE, TENSORBOARD_DIR};
 use crate::skipped::SKIPPED_FILE;
+
+/// What `RUN/adapter` and `RUN/best` hold, as every checkpoint does.
+const RUN_ADAPTER_FILES: [&str; 3] = [ADAPTER_FILES[0], ADAPTER_FILES[1], LOCK_FILE];
 
 const CONFIG_FILE: &str = "config.toml";
 const CHANGES_FILE: &str = "changes.jsonl";
@@ -77,6 +82,13 @@ impl RunDir {
         Ok(!Self::at(path).steps()?.is_empty())
     }
 
+    /// The error that says that the run of this config in this folder is finished, if it is. Neither
+    /// data nor model are needed to know that.
+    pub(crate) fn finished(path: &Path, config: &Config) -> Option<Diagnostic> {
+        let run = Self::at(path);
+        resume::is_finished(&run, config).then(|| resume::finished_already(&run))
+    }
+
     fn at(path: &Path) -> Self {
         Self {
             path: path.to_path_buf(),
@@ -96,10 +108,10 @@ impl RunDir {
                 // Renamed first: being killed here leaves no half checkpoint under a whole one's name.
                 let going = dir.with_extension("partial");
                 if going.exists() {
-                    fs::remove_dir_all(&going).map_err(|e| cannot("remove", &going, e))?;
+                    remove(&going)?;
                 }
                 fs::rename(&dir, &going).map_err(|e| cannot("rename", &dir, e))?;
-                fs::remove_dir_all(&going).map_err(|e| cannot("remove", &going, e))?;
+                remove(&going)?;
             }
         }
         let files = [
@@ -161,7 +173,7 @@ impl RunDir {
             let path = entry.map_err(|e| cannot("read", &dir, e))?.path();
             let ending = path.extension().and_then(|e| e.to_str());
             if matches!(ending, Some("partial" | "replaced")) {
-                fs::remove_dir_all(&path).map_err(|e| cannot("remove", &path, e))?;
+                remove(&path)?;
             }
         }
         Ok(())
@@ -185,6 +197,15 @@ impl RunDir {
         steps.sort_unstable();
         Ok(steps)
     }
+}
+
+/// A folder with all that is in it, or a file.
+fn remove(path: &Path) -> Result<()> {
+    let removed = match path.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
+    };
+    removed.map_err(|e| cannot("remove", path, e))
 }
 
 /// Two processes in one run would write over each other. The lock is on the folder itself, and goes

@@ -95,9 +95,12 @@ impl Samples {
         if let Some(problems) = Diagnostic::all(problems) {
             return Err(problems);
         }
+        if samples.is_empty() {
+            return Err(jsonl::no_records(path));
+        }
         let dropped = samples.apply(limit)?;
-        if samples.records.is_empty() {
-            return Err(Diagnostic::error("no records to train or evaluate on").at(path));
+        if samples.is_empty() {
+            return Err(all_dropped(path, limit, &dropped));
         }
         Ok((samples, dropped))
     }
@@ -293,4 +296,20 @@ impl Samples {
             .filter(|(record, tokens)| keep(record, *tokens))
             .unzip();
     }
+}
+
+/// `drop` left nothing.
+fn all_dropped(path: &Path, limit: Limit, dropped: &[Dropped]) -> Diagnostic {
+    let shortest = dropped.iter().min_by_key(|dropped| dropped.tokens);
+    let (line, tokens) = shortest.map_or((1, 0), |dropped| (dropped.line, dropped.tokens));
+    let max_tokens = limit.max_tokens.unwrap_or(usize::MAX);
+    Diagnostic::error("every record is too long, so all of them were dropped")
+        .at_line(path, line)
+        .detail("the shortest")
+        .expected(format!(
+            "at most {} tokens",
+            format::grouped(max_tokens as u64)
+        ))
+        .found(format::grouped(tokens as u64))
+        .hint(format!("raise `{}`, or lower `data.max_pixels`", limit.key))
 }

@@ -21,27 +21,23 @@ pub(crate) enum Stop {
 
 impl Stop {
     /// `step` steps are finished. `kept` is their checkpoint (none before the first step), or why
-    /// there is none; after [`Stop::Write`] and [`Stop::Evaluation`] it is the last one that there is.
+    /// there is none; after [`Stop::Write`] it is the last one that there is.
     pub(crate) fn explain(self, step: u64, kept: Result<Option<PathBuf>>) -> Diagnostic {
         match self {
             Stop::Signal => match kept {
                 Ok(kept) => interrupted(step, kept.as_deref()),
                 Err(error) => unwritable(error, step, None),
             },
-            Stop::Sample(error) => with_kept(error, step, kept)
+            Stop::Sample(error) => with_kept(error, &in_step(step), step, kept)
                 .hint("put the file back or mend it, then run the same command again to resume; or leave such \
                  records out: `--set data.on_error=skip --allow-changed data.on_error`"),
             Stop::Evaluation(error) => {
-                let last = match kept.ok().flatten() {
-                    None => "there is no checkpoint yet".to_owned(),
-                    Some(dir) => format!("the last checkpoint is `{}`", dir.display()),
-                };
-                error
-                    .with_kind(Kind::Verdict)
-                    .caused_by(format!("the evaluation after step {step} stopped; {last}"))
-                    .hint("put the file back or mend it, then run the same command again to resume")
+                let stopped = format!("training stopped in the evaluation after step {step}");
+                with_kept(error, &stopped, step, kept).hint(
+                    "put the file back or mend it, then run the same command again to resume",
+                )
             }
-            Stop::NotANumber(error) => with_kept(error, step, kept),
+            Stop::NotANumber(error) => with_kept(error, &in_step(step), step, kept),
             Stop::Write(error) => unwritable(error, step, kept.ok().flatten().as_deref()),
         }
     }
@@ -57,9 +53,18 @@ fn interrupted(step: u64, kept: Option<&Path>) -> Diagnostic {
         .hint("run the same command again to resume")
 }
 
-fn with_kept(error: Diagnostic, step: u64, kept: Result<Option<PathBuf>>) -> Diagnostic {
+fn in_step(finished: u64) -> String {
+    format!("training stopped in step {}", finished + 1)
+}
+
+/// `stopped`: where that was, in words.
+fn with_kept(
+    error: Diagnostic,
+    stopped: &str,
+    step: u64,
+    kept: Result<Option<PathBuf>>,
+) -> Diagnostic {
     let error = error.with_kind(Kind::Verdict);
-    let stopped = format!("training stopped in step {}", step + 1);
     match kept {
         Ok(None) => error.caused_by(format!("{stopped}; there is nothing to save yet")),
         Ok(Some(dir)) => error.caused_by(format!(

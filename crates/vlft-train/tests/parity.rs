@@ -311,7 +311,12 @@ fn answers_equal_those_of_transformers() {
             let id = text(expected, "id");
             assert_eq!(prompt.sample.len(), whole(&expected["prompt_tokens"]));
             let limit = whole(&case["max_new_tokens"]);
-            let answer = generate::greedy(&model, &adapters, &prompt.sample, &stop, limit);
+            let end = generate::End {
+                tokens: &stop,
+                max_new_tokens: limit,
+                stop: &AtomicBool::new(false),
+            };
+            let answer = generate::greedy(&model, &adapters, &prompt.sample, &end).unwrap();
             let mut expected_ids: Vec<u32> = (expected["ids"].as_array().unwrap().iter())
                 .map(|id| whole(id) as u32)
                 .collect();

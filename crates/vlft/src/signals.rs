@@ -29,7 +29,7 @@ pub(crate) fn stop_flag() -> Result<&'static AtomicBool> {
             );
             end_now();
         }
-        Terminal::plain().note("stopping after this step; ^C again stops at once");
+        Terminal::plain().note("stopping as soon as this step is saved; ^C again stops at once");
     })
     .map_err(|e| Diagnostic::error("cannot watch for ^C").caused_by(e))?;
     Ok(&STOP)

@@ -10,8 +10,9 @@ use vlft_base::{Diagnostic, Result};
 use vlft_checkpoint::{Checkpoint, Config, Layout, Storage};
 use vlft_kernels::nf4::{Code, Nf4Matrix, quantize};
 
-use crate::frozen::{Cache, Frozen, not_finite};
+use crate::frozen::{Frozen, not_finite};
 use crate::linear::{Linear, Weight, as_type};
+use crate::nf4_cache::Cache;
 use crate::quantized;
 use crate::tensor::tensor;
 
@@ -70,12 +71,16 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// Keeps what was quantised in the cache, if there is one and it was empty.
-    pub(super) fn finish(self) -> Result<()> {
-        match &self.cache {
-            Some(cache) if cache.found.is_none() => cache.keep(&self.quantized.borrow()),
-            _ => Ok(()),
+    /// Keeps what was quantised in the cache, if there is one and it was empty. Returns what a
+    /// person should know.
+    pub(super) fn finish(self) -> Result<Vec<Diagnostic>> {
+        let Some(cache) = self.cache else {
+            return Ok(Vec::new());
+        };
+        if cache.found.is_none() {
+            cache.keep(&self.quantized.borrow())?;
         }
+        Ok(cache.warning.into_iter().collect())
     }
 
     /// A vector: a norm's weight or a bias.

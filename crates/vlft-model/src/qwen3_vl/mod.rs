@@ -16,7 +16,7 @@ mod vision;
 use std::ops::Range;
 
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
-use vlft_base::Result;
+use vlft_base::{Diagnostic, Result};
 use vlft_checkpoint::{Checkpoint, Config, Layout};
 use vlft_kernels::cross_entropy::cross_entropy;
 use vlft_kernels::random::{Key, uniform};
@@ -44,6 +44,8 @@ pub struct Qwen3Vl {
     deepstack_adapters: Vec<Range<usize>>,
     layer_adapters: Vec<Range<usize>>,
     compute: Compute,
+    /// What was noticed while loading, and did not hinder it.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// The type of the activations and of the products with weights. Norms, softmax, rotation and loss
@@ -184,7 +186,7 @@ impl Qwen3Vl {
                 .map(|i| layout.map_or(0..0, |l| l.range(&format!("{blocks}.{i}."))))
                 .collect()
         };
-        let model = Self {
+        let mut model = Self {
             visual: VisionModel::load(&config.vision, &loader)?,
             language_model: TextModel::load(&config.text, &loader)?,
             lm_head: match config.tie_word_embeddings {
@@ -204,8 +206,9 @@ impl Qwen3Vl {
             compute: Compute::F32,
             config: config.clone(),
             device: device.clone(),
+            warnings: Vec::new(),
         };
-        loader.finish()?;
+        model.warnings = loader.finish()?;
         Ok(model)
     }
 

@@ -43,6 +43,18 @@ pub(crate) enum Examined {
 }
 
 impl State {
+    /// What is wrong with copies of files of this checkpoint in another folder.
+    pub(crate) fn problems_of_copies(&self, dir: &Path, names: &[&str]) -> Result<Vec<String>> {
+        let mut problems = Vec::new();
+        for name in names {
+            problems.extend(match self.files.get(*name) {
+                Some(file) => file.problem(dir, name)?,
+                None => Some(format!("`{name}` is not in the checkpoint")),
+            });
+        }
+        Ok(problems)
+    }
+
     /// Writes `state.json` into a folder that holds everything else already.
     pub(super) fn seal(dir: &Path, step: u64, updates: Vec<u64>) -> Result<()> {
         let mut files = BTreeMap::new();
@@ -78,6 +90,7 @@ pub(crate) fn examine(dir: &Path, step: u64) -> Result<Examined> {
         Err(e) if e.kind() == ErrorKind::NotFound => {
             return damaged(format!("`{STATE_FILE}` is missing"));
         }
+        Err(_) if dir.is_file() => return damaged("it is a file, not a folder".into()),
         Err(e) => return Err(cannot("read", &path, e)),
     };
     let Ok(json) = serde_json::from_str::<Value>(&text) else {
@@ -128,6 +141,9 @@ impl FileState {
             Ok(metadata) => metadata.len(),
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 return Ok(Some(format!("`{name}` is missing")));
+            }
+            Err(e) if e.kind() == ErrorKind::NotADirectory => {
+                return Ok(Some("it is a file, not a folder".into()));
             }
             Err(e) => return Err(cannot("read", &path, e)),
         };

@@ -155,16 +155,29 @@ impl MetricsLog {
         Self::open(path)
     }
 
-    /// Cuts the log back to `step` finished steps: later lines, the summary and a torn last line go.
+    /// Cuts the log back to `step` finished steps: later lines, the summary and a torn last line go,
+    /// and answers whose evaluation did not come to its end.
     /// The file is replaced as a whole, so being killed here leaves the old or the new one.
     pub fn resume(run_dir: &Path, step: u64) -> Result<Resumed> {
         let path = run_dir.join(METRICS_FILE);
         // The bytes that stay are not written anew: a number read and printed again could differ.
         let (mut lines, mut text) = (Vec::new(), Vec::new());
+        // The answers of an evaluation stand before its own line, and are worth nothing without it.
+        let mut waiting: Vec<(Line, Vec<u8>)> = Vec::new();
         each_line(&path, |line, bytes| {
-            if line.step().is_some_and(|s| s <= step) {
-                lines.push(line);
-                text.extend_from_slice(bytes);
+            if line.step().is_none_or(|s| s > step) {
+                return;
+            }
+            let is_answer = matches!(line, Line::Sample(_));
+            if !is_answer && !matches!(line, Line::Eval(_)) {
+                waiting.clear();
+            }
+            waiting.push((line, bytes.to_vec()));
+            if !is_answer {
+                for (line, bytes) in waiting.drain(..) {
+                    lines.push(line);
+                    text.extend(bytes);
+                }
             }
         })?;
         write_atomic(&path, &text)?;
@@ -414,6 +427,21 @@ mod tests {
             1,
             "no temporary file stays"
         );
+    }
+
+    /// A checkpoint may be made in the middle of an evaluation, when a signal stops it there.
+    #[test]
+    fn answers_of_an_evaluation_that_was_cut_short_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let whole = [step(1), step(2), sample(2), eval(2), step(3), step(4)];
+        let mut log = MetricsLog::create(dir.path()).unwrap();
+        for line in whole.iter().chain(&[sample(4), sample(4)]) {
+            log.write(line).unwrap();
+        }
+        drop(log);
+        let resumed = MetricsLog::resume(dir.path(), 4).unwrap();
+        assert_eq!(resumed.lines, whole);
+        assert_eq!(read_metrics(dir.path()).unwrap(), whole);
     }
 
     #[test]

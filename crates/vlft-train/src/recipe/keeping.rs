@@ -19,11 +19,14 @@ use crate::stop::Stop;
 use crate::summary::{Summary, summarise};
 
 impl Trainer<'_> {
-    /// The log reaches the disk before the checkpoint gets its name; the curves follow.
+    /// The log reaches the disk before the checkpoint gets its name; the curves follow. A checkpoint
+    /// of this step that is there already is the one this run was resumed from: it is as it should be.
     pub(super) fn save(&self, progress: &Progress, journal: &mut Journal) -> Result<()> {
         journal.sync()?;
-        let dir = self.run.checkpoint(progress.step);
-        progress.save(&dir, &self.layout, &self.base_model(), &self.lock)?;
+        if self.run.latest_checkpoint()? != Some(progress.step) {
+            let dir = self.run.checkpoint(progress.step);
+            progress.save(&dir, &self.layout, &self.base_model(), &self.lock)?;
+        }
         report::write(self.run.path())
     }
 

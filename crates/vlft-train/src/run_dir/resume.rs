@@ -6,11 +6,11 @@ use serde::Serialize;
 use vlft_base::output::{cannot, write_atomic};
 use vlft_base::{Diagnostic, Kind, Result, format};
 
-use super::{CHANGES_FILE, CONFIG_FILE, Opening, RunDir};
+use super::{CHANGES_FILE, CONFIG_FILE, Opening, RUN_ADAPTER_FILES, RunDir, remove};
 use crate::checkpoint::{Examined, State, examine};
 use crate::config::{Change, Config};
 use crate::inputs::Inputs;
-use crate::log::{Line, METRICS_FILE, read_metrics};
+use crate::log::{Line, METRICS_FILE, SummaryLine, read_metrics};
 
 /// How a run in a folder goes on.
 pub(super) struct GoingOn {
@@ -31,7 +31,11 @@ pub(super) fn look(run: &RunDir, opening: &Opening) -> Result<GoingOn> {
     })?;
     let changes = old.changes(opening.config);
     let lines = read_metrics(&run.path)?;
-    let finished = matches!(lines.last(), Some(Line::Summary(_))) && run.adapter().exists();
+    let summary = match lines.last() {
+        Some(Line::Summary(summary)) => Some(summary),
+        _ => None,
+    };
+    let finished = summary.is_some() && run.adapter().exists();
     let steps = run.steps()?;
     if steps.is_empty() && !finished {
         check_never_saved(run, &old, &lines)?;
@@ -41,11 +45,12 @@ pub(super) fn look(run: &RunDir, opening: &Opening) -> Result<GoingOn> {
     let (changes, mut warnings) = accept(run, opening, changes)?;
     let last = steps.last().copied().unwrap_or(0);
     let is_longer = !changes.is_empty() && opening.total_steps > last;
-    if finished && !is_longer {
-        return Err(Diagnostic::error("this run is finished already")
-            .with_kind(Kind::NothingToDo)
-            .at(&run.path)
-            .hint("choose another `--out`, or pass `--force` to train again"));
+    if let (Some(summary), false) = (summary, is_longer) {
+        let lost = lost_adapters(run, summary, &steps)?;
+        if lost.is_empty() && finished {
+            return Err(finished_already(run));
+        }
+        warnings.extend(lost);
     }
     let (state, damaged) = newest_whole(run, &steps)?;
     warnings.extend(damaged);
@@ -62,6 +67,52 @@ pub(super) fn look(run: &RunDir, opening: &Opening) -> Result<GoingOn> {
         changes,
         warnings,
     })
+}
+
+/// Whether the run of this very config in a folder has come to its end, as far as that can be seen
+/// without its data and its model.
+pub(super) fn is_finished(run: &RunDir, config: &Config) -> bool {
+    let same = Config::load(&run.path.join(CONFIG_FILE), &[])
+        .is_ok_and(|old| old.changes(config).is_empty());
+    let lines = || read_metrics(&run.path).unwrap_or_default();
+    same && run.adapter().exists() && matches!(lines().last(), Some(Line::Summary(_)))
+}
+
+pub(super) fn finished_already(run: &RunDir) -> Diagnostic {
+    Diagnostic::error("this run is finished already")
+        .with_kind(Kind::NothingToDo)
+        .at(&run.path)
+        .hint("choose another `--out`, or pass `--force` to train again")
+}
+
+/// A warning for each adapter of a finished run that is not what its checkpoint holds. Without that
+/// checkpoint nobody can know, and nothing could be mended.
+fn lost_adapters(run: &RunDir, summary: &SummaryLine, steps: &[u64]) -> Result<Vec<Diagnostic>> {
+    let adapters = [
+        (run.adapter(), Some(summary.steps)),
+        (run.best(), summary.best_step),
+    ];
+    let mut lost = Vec::new();
+    for (adapter, step) in adapters {
+        let Some(step) = step.filter(|step| steps.contains(step)) else {
+            continue;
+        };
+        let Examined::Whole(state) = examine(&run.checkpoint(step), step)? else {
+            continue;
+        };
+        let problems = state.problems_of_copies(&adapter, &RUN_ADAPTER_FILES)?;
+        if !problems.is_empty() {
+            let warning =
+                Diagnostic::warning("an adapter of this finished run is missing or damaged")
+                    .at(&adapter);
+            let warning = problems.into_iter().fold(warning, Diagnostic::caused_by);
+            lost.push(warning.hint(format!(
+                "it is written again from `{}`",
+                run.checkpoint(step).display()
+            )));
+        }
+    }
+    Ok(lost)
 }
 
 /// Checkpoints that were there once and are gone are no reason to begin anew unasked: what else is
@@ -172,7 +223,7 @@ fn newest_whole(run: &RunDir, steps: &[u64]) -> Result<(State, Vec<Diagnostic>)>
                 for (dir, problems) in damaged {
                     let aside = dir.with_extension("damaged");
                     if aside.exists() {
-                        fs::remove_dir_all(&aside).map_err(|e| cannot("remove", &aside, e))?;
+                        remove(&aside)?;
                     }
                     fs::rename(&dir, &aside).map_err(|e| cannot("rename", &dir, e))?;
                     let warning =

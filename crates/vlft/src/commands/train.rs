@@ -20,7 +20,8 @@ Examples:
   vlft train configs/my-task.toml --out runs/my-task --format json > steps.jsonl
 
 The same command again resumes where the run stands, bit for bit on the CPU. ^C or SIGTERM finishes \
-the step, saves a checkpoint and exits with 130; a second ^C stops at once.")]
+the step, saves a checkpoint and exits with 130; an evaluation is broken off, and made again when the \
+run is resumed. A second ^C stops at once.")]
 pub(crate) struct Args {
     /// The config file
     #[arg(value_name = "CONFIG")]
