@@ -1,3 +1,5 @@
+use vlft_checkpoint::LoraTargets;
+
 use super::*;
 
 /// Loads `text` as `c.toml`, with overrides.
