@@ -10,6 +10,8 @@ mod layering;
 #[cfg(feature = "train")]
 mod memory;
 #[cfg(feature = "train")]
+mod plan;
+#[cfg(feature = "train")]
 mod resume;
 #[cfg(feature = "train")]
 mod resume_changed;

@@ -254,6 +254,21 @@ impl Processor {
         self.preprocessor.tokens(resized)
     }
 
+    /// Language model tokens of an image of (width, height) on disk, if images have at most `max_pixels`
+    /// after the resize.
+    pub fn tokens_below(&self, size: (u32, u32), max_pixels: u64) -> Result<usize> {
+        let settings = &self.preprocessor;
+        let factor = settings.factor() as u32;
+        let resized = smart_resize(size, factor, settings.min_pixels, max_pixels)?;
+        Ok(self.image_tokens(resized))
+    }
+
+    /// Pixels of an image that one token of the language model stands for.
+    pub fn image_token_pixels(&self) -> u32 {
+        let side = self.preprocessor.factor() as u32;
+        side * side
+    }
+
     /// The rendered text, each image one placeholder.
     pub(crate) fn conversation(&self, record: &Record) -> Result<Conversation> {
         labels::render(&self.template, record)

@@ -27,13 +27,18 @@ pub(crate) struct Data {
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
-/// The processor of the model, with the limits and the cache that the config asks for.
-pub(crate) fn processor(config: &Config) -> Result<Arc<Processor>> {
+/// The processor of the model with the limits that the config asks for.
+pub(crate) fn without_cache(config: &Config) -> Result<Processor> {
     let limits = Limits {
         min_pixels: config.data.min_pixels,
         max_pixels: config.data.max_pixels,
     };
-    let processor = Processor::from_dir(&config.model.path, &limits)?;
+    Processor::from_dir(&config.model.path, &limits)
+}
+
+/// The same, with the cache that the config asks for.
+pub(crate) fn processor(config: &Config) -> Result<Arc<Processor>> {
+    let processor = without_cache(config)?;
     Ok(Arc::new(match &config.data.cache {
         None => processor,
         Some(dir) => processor.with_cache(dir)?,
@@ -84,7 +89,7 @@ pub(crate) fn open(
         train.pack();
     }
     Ok(Data {
-        order: Order::new(train.lengths().to_vec(), data, &config.train),
+        order: Order::new(train.lengths(), data, &config.train),
         train: Arc::new(train),
         val,
         workers: Workers::new(data.workers, data.prefetch)?,

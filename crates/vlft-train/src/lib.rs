@@ -19,6 +19,7 @@ pub mod lock;
 pub mod log;
 mod optim;
 pub mod order;
+pub mod plan;
 mod rates;
 pub mod recipe;
 pub mod report;

@@ -29,6 +29,7 @@ use crate::lock::Lock;
 use crate::log::{Journal, Line, Pace, ProgressLine, StepLine};
 use crate::optim::clip;
 use crate::order::Order;
+use crate::plan::{self, Passes, Place, Setup};
 use crate::rates::{Rates, rates};
 use crate::run_dir::{Opening, RunDir};
 use crate::samples::Samples;
@@ -121,6 +122,8 @@ pub fn train(
     }
     let lock = Lock::new(&config.model, model.double_quant(), processor.contract());
     let rates = rates(&config.train, &layout);
+    let setup = Setup::new(config, &model_config, &layout, Place::Host);
+    let predicted_bytes = predicted(config, &setup, &data.train, data.val.as_deref());
     let asked = Asked::new(config, data.val.as_ref().map_or(0, |val| val.len()));
     let trainer = Trainer {
         config,
@@ -137,6 +140,7 @@ pub fn train(
         workers: data.workers,
         skipped,
         total_steps,
+        predicted_bytes,
         lock,
     };
 
@@ -146,6 +150,13 @@ pub fn train(
         &trainer.header(&model_config, progress.step),
     ));
     trainer.run(&mut progress, journal, observe, stop)
+}
+
+/// What [`crate::plan`] says of the memory of this run.
+fn predicted(config: &Config, setup: &Setup, train: &Samples, val: Option<&Samples>) -> u64 {
+    let passes = Passes::of(train.sizes(), &config.data, &config.train);
+    let evaluated = val.and_then(|val| plan::longest(val.sizes()));
+    setup.peak(&passes, evaluated).0.total_bytes
 }
 
 /// One run, with everything that does not change while it goes on.
@@ -165,6 +176,8 @@ struct Trainer<'a> {
     workers: Workers,
     skipped: Skipped,
     total_steps: u64,
+    /// What the run was expected to need in memory.
+    predicted_bytes: u64,
     lock: Lock,
 }
 

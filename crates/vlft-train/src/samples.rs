@@ -20,10 +20,31 @@ use crate::loading::Failed;
 pub struct Samples {
     path: PathBuf,
     records: Vec<Numbered>,
-    /// Tokens of each record.
-    lengths: Vec<usize>,
+    /// Of each record.
+    sizes: Vec<Size>,
     processor: Arc<Processor>,
     packing: bool,
+}
+
+/// How much one record is for the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// All of them, those of its images included.
+    pub tokens: usize,
+    pub image_tokens: usize,
+    /// Tokens that are trained on.
+    pub supervised: usize,
+}
+
+impl From<&Sample> for Size {
+    fn from(sample: &Sample) -> Self {
+        let image_tokens = sample.mm_token_type_ids.iter().filter(|kind| **kind == 1);
+        Self {
+            tokens: sample.len(),
+            image_tokens: image_tokens.count(),
+            supervised: sample.supervised(),
+        }
+    }
 }
 
 /// A record left out because of its length, when the config says so.
@@ -69,26 +90,26 @@ impl Samples {
         let mut samples = Self {
             path: path.to_path_buf(),
             records: jsonl::load_for_training(path)?,
-            lengths: Vec::new(),
+            sizes: Vec::new(),
             processor: processor.clone(),
             packing: false,
         };
-        let checked: Vec<Result<usize>> = (0..samples.len())
+        let checked: Vec<Result<Size>> = (0..samples.len())
             .into_par_iter()
             .map(|index| {
                 let sample = match samples.made(index, Processor::check) {
                     // Nobody knows how long it is; whoever resumes compares the numbers of samples.
-                    Err(_) if limit.broken == OnError::Skip => return Ok(0),
+                    Err(_) if limit.broken == OnError::Skip => return Ok(Size::default()),
                     made => made?,
                 };
                 samples.check(index, &sample, model)?;
-                Ok(sample.len())
+                Ok(Size::from(&sample))
             })
             .collect();
         let mut problems = Vec::new();
         for outcome in checked {
             match outcome {
-                Ok(length) => samples.lengths.push(length),
+                Ok(size) => samples.sizes.push(size),
                 Err(problem) => problems.push(problem),
             }
         }
@@ -127,8 +148,13 @@ impl Samples {
     }
 
     /// Tokens of each sample.
-    pub fn lengths(&self) -> &[usize] {
-        &self.lengths
+    pub fn lengths(&self) -> Vec<usize> {
+        self.sizes.iter().map(|size| size.tokens).collect()
+    }
+
+    /// Of each sample.
+    pub fn sizes(&self) -> &[Size] {
+        &self.sizes
     }
 
     /// From now on the samples of a batch lie end to end in one row, without padding.
@@ -256,13 +282,13 @@ impl Samples {
         let too_long: Vec<Dropped> = self
             .records
             .iter()
-            .zip(&self.lengths)
-            .filter(|(_, tokens)| **tokens > max_tokens)
-            .map(|(Numbered { line, record }, tokens)| Dropped {
+            .zip(&self.sizes)
+            .filter(|(_, size)| size.tokens > max_tokens)
+            .map(|(Numbered { line, record }, size)| Dropped {
                 file: jsonl::shown(&self.path),
                 line: *line,
                 id: record.id.clone(),
-                tokens: *tokens,
+                tokens: size.tokens,
                 max_tokens,
             })
             .collect();
@@ -289,11 +315,11 @@ impl Samples {
     }
 
     fn retain(&mut self, keep: impl Fn(&Numbered, usize) -> bool) {
-        let lengths = std::mem::take(&mut self.lengths);
+        let sizes = std::mem::take(&mut self.sizes);
         let records = std::mem::take(&mut self.records);
-        let kept = records.into_iter().zip(lengths);
-        (self.records, self.lengths) = kept
-            .filter(|(record, tokens)| keep(record, *tokens))
+        let kept = records.into_iter().zip(sizes);
+        (self.records, self.sizes) = kept
+            .filter(|(record, size)| keep(record, size.tokens))
             .unzip();
     }
 }

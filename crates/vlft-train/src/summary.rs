@@ -46,6 +46,11 @@ impl fmt::Display for Summary {
         if let Some(Stopped::Patience) = summary.stopped {
             write!(f, ", ended early: no improvement")?;
         }
+        if let Some(memory) = &summary.memory {
+            let (peak, predicted) = (memory.peak_bytes, memory.predicted_bytes);
+            let (peak, predicted) = (format::bytes(peak), format::bytes(predicted));
+            write!(f, ", peak memory {peak} ({predicted} predicted)")?;
+        }
         write!(f, "   adapter `{}`", self.adapter.display())?;
         if let (Some(best), Some(step)) = (&self.best, summary.best_step) {
             write!(f, ", best after step {step} `{}`", best.display())?;
@@ -85,5 +90,6 @@ pub(crate) fn summarise(
         seconds: steps().map(|step| step.seconds).sum(),
         skipped: steps().map(|step| step.skipped.len() as u64).sum(),
         data_seconds: steps().map(|step| step.data_seconds).sum(),
+        memory: None,
     }
 }

@@ -283,7 +283,7 @@ mod tests {
 
     /// Promised in config headers for a later version; a name leaves this list when it exists.
     #[cfg(feature = "train")]
-    const LATER: [&str; 2] = ["plan", "pull"];
+    const LATER: [&str; 1] = ["pull"];
 
     /// Whoever copies a command from the README, a config or a help text must not be refused.
     #[cfg(feature = "train")]

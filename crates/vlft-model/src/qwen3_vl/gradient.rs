@@ -57,20 +57,22 @@ impl Qwen3Vl {
         scale: f64,
         gradients: &mut AdapterGradients,
     ) -> Vec<f32> {
+        let adapted = |ranges: &[Range<usize>]| ranges.iter().position(|range| !range.is_empty());
+        let mergers_adapted =
+            !self.merger_adapters.is_empty() || adapted(&self.deepstack_adapters).is_some();
+        let first_block = adapted(&self.vision_block_adapters);
+        let images_adapted = mergers_adapted || first_block.is_some();
+
         let mut layer_inputs = Vec::new();
         let mut vision_inputs = Vec::new();
         let mut vision_output = None;
         let hidden = self.hidden_states(inputs, adapters, &mut |stage, x| match stage {
             Stage::LayerInput(_) => layer_inputs.push(x.clone()),
-            Stage::VisionBlockInput(_) => vision_inputs.push(x.clone()),
-            Stage::VisionBlock(_) => vision_output = Some(x.clone()),
+            Stage::VisionBlockInput(_) if images_adapted => vision_inputs.push(x.clone()),
+            Stage::VisionBlock(_) if images_adapted => vision_output = Some(x.clone()),
             _ => {}
         });
-        let adapted = |ranges: &[Range<usize>]| ranges.iter().position(|range| !range.is_empty());
-        let mergers_adapted =
-            !self.merger_adapters.is_empty() || adapted(&self.deepstack_adapters).is_some();
-        let first_block = adapted(&self.vision_block_adapters);
-        let train_images = (mergers_adapted || first_block.is_some()) && vision_output.is_some();
+        let train_images = vision_output.is_some();
         // Below the first adapted layer nothing is learned, unless the images are.
         let first_layer = match train_images {
             true => 0,

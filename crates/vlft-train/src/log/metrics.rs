@@ -11,6 +11,7 @@ use vlft_base::{Diagnostic, Result};
 use vlft_dataset::score::Score;
 
 use super::METRICS_FILE;
+use crate::plan::Measured;
 
 /// One line, tagged with `"type"`: the shape is fixed, because people's scripts read it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,6 +110,9 @@ pub struct SummaryLine {
     /// Records that steps went on without.
     #[serde(default)]
     pub skipped: u64,
+    /// The memory of the process that ended the run; absent where the system does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Measured>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -334,6 +338,7 @@ mod tests {
             seconds: 2.0,
             data_seconds: 0.5,
             skipped: 0,
+            memory: None,
         })
     }
 

@@ -13,6 +13,7 @@ use super::{Observer, Trainer};
 use crate::checkpoint::Progress;
 use crate::header::Header;
 use crate::log::{Journal, Line, Stopped, read_metrics};
+use crate::plan::{Measured, peak_bytes};
 use crate::report;
 use crate::start::last_part;
 use crate::stop::Stop;
@@ -81,7 +82,11 @@ impl Trainer<'_> {
         let ended = progress.step < self.total_steps;
         let lines = read_metrics(self.run.path()).map_err(Stop::Write)?;
         let stopped = ended.then_some(Stopped::Patience);
-        let summary = summarise(&lines, journal.best.step(), stopped);
+        let mut summary = summarise(&lines, journal.best.step(), stopped);
+        summary.memory = peak_bytes().map(|peak_bytes| Measured {
+            predicted_bytes: self.predicted_bytes,
+            peak_bytes,
+        });
         self.log(journal, Line::Summary(summary.clone()), observe)?;
         journal.sync().map_err(Stop::Write)?;
         report::write(self.run.path()).map_err(Stop::Write)?;

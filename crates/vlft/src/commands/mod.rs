@@ -25,6 +25,8 @@ mod eval;
 mod exit_codes;
 mod inspect;
 mod pdf_workers;
+#[cfg(feature = "train")]
+mod plan;
 mod rasterize;
 mod show;
 mod split;
@@ -73,6 +75,9 @@ pub(crate) enum Command {
     Show(show::Args),
     /// Where a record came from, and what has changed since
     Why(why::Args),
+    /// Memory, time and cost of a training run, and what to change, before renting a GPU
+    #[cfg(feature = "train")]
+    Plan(plan::Args),
     /// Train a LoRA adapter; the same command resumes
     #[cfg(feature = "train")]
     Train(train::Args),
@@ -117,6 +122,8 @@ impl Command {
             Command::Stats(args) => stats::run(args, terminal),
             Command::Show(args) => show::run(args, terminal),
             Command::Why(args) => why::run(args, terminal),
+            #[cfg(feature = "train")]
+            Command::Plan(args) => plan::run(args, terminal),
             #[cfg(feature = "train")]
             Command::Train(args) => train::run(args, terminal),
             #[cfg(feature = "train")]
