@@ -33,6 +33,8 @@ pub(super) struct Widths {
     dense_language: u64,
     dense_vision: u64,
     dense_head: u64,
+    /// On a CPU the product with the head packs it once more, as a whole.
+    packed_head: u64,
     /// Which linear layers are adapted, by their last names.
     adapted: Adapted,
     /// The sum of the ranks in a layer of the language model, and in a vision block.
@@ -56,7 +58,13 @@ struct Adapted {
 }
 
 impl Widths {
-    pub(super) fn new(config: &Config, model: &Model, layout: &Layout, compute: Compute) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        model: &Model,
+        layout: &Layout,
+        compute: Compute,
+        on_host: bool,
+    ) -> Self {
         let c = match compute {
             Compute::F32 => 4,
             Compute::Bf16 => 2,
@@ -79,10 +87,6 @@ impl Widths {
         let matrices = t.hidden_size
             * (2 * t.head_dim * (t.num_attention_heads + t.num_key_value_heads)
                 + 3 * t.intermediate_size);
-        let part_of_head = match model.tie_word_embeddings {
-            true => vlft_checkpoint::Part::EmbedTokens,
-            false => vlft_checkpoint::Part::LmHead,
-        };
         Self {
             c,
             dense_language: dense(quantizes(vlft_checkpoint::Part::LanguageModel)),
@@ -90,9 +94,9 @@ impl Widths {
             // The loss wants the head in f32.
             dense_head: match config.model.base {
                 Base::F32 => 0,
-                _ if quantizes(part_of_head) => F32,
-                _ => F32,
+                Base::Bf16 | Base::Nf4 => F32,
             },
+            packed_head: if on_host { F32 } else { 0 },
             adapted: Adapted {
                 qkv: count(&["q_proj", "k_proj", "v_proj"]),
                 o: has("o_proj"),
@@ -159,7 +163,7 @@ impl Widths {
         let kept = norms + scores + 2 * nf + shared.max(inputs_of_adapters) + middles + self.scales;
         Activations {
             forward: attention.max(feed_forward),
-            kept: kept + 2 * h,
+            kept,
             // Through the gate: its gradient and that of gate and up, while the input of the last
             // adapter is gone.
             backward: (3 * nf).max(2 * nf + hidden) + 2 * h - u64::from(a.down) * hidden,
@@ -187,7 +191,7 @@ impl Widths {
         };
         Activations {
             forward: attention.max(feed_forward),
-            kept: kept + 2 * h,
+            kept,
             backward: (9 * pv).max(2 * pg + h) + 2 * h,
             dense: (self.dense_vision * v * g).max(merger),
         }
@@ -200,6 +204,6 @@ impl Widths {
         let (d, vocabulary) = (t.hidden_size as u64, t.vocab_size as u64);
         let rows = supervised.min((CHUNK_ELEMENTS / vocabulary).max(1));
         let logits = F32 * rows * vocabulary;
-        self.dense_head * d * vocabulary + logits + 6 * F32 * supervised * d
+        (self.dense_head + self.packed_head) * d * vocabulary + logits + 6 * F32 * supervised * d
     }
 }
