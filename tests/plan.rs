@@ -276,11 +276,11 @@ fn the_8b_model_is_planned_without_its_weights() {
         cost(&["--gpu", "a6000", "--price", "2.44"]),
     );
     assert!((dear / listed - 2.0).abs() < 1e-9, "{listed} {dear}");
-    // Half the memory for the layers, nearly.
+    // The layers are most of it.
     let four_bits = ["--gpu", "a6000", "--set", "model.base=nf4"];
     let (_, nf4) = planned(dir.path(), &four_bits);
     assert!(
-        nf4["memory"]["total_bytes"].as_u64().unwrap() < sum / 2,
+        nf4["memory"]["total_bytes"].as_u64().unwrap() < sum * 6 / 10,
         "{nf4}"
     );
 }
@@ -325,7 +325,7 @@ fn what_does_not_fit_is_told_with_the_change_that_makes_it_fit() {
     let said = plan(dir.path(), &["--gpu", "16GiB"]);
     for told in [
         "\nmemory      in the ",
-        "\n  language model               12.9 GiB\n",
+        "\n  language model                12.9 GiB\n",
         " of 15.2 GiB on 16.0 GiB\n",
         "does not fit: ",
         "\nwith        `model.base = \"nf4\"` it does: ",
