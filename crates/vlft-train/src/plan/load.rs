@@ -97,6 +97,23 @@ impl Passes {
         }
     }
 
+    /// The loads that no other one is as large as in every respect: the peak is one of theirs.
+    pub(crate) fn largest(&self) -> Vec<Load> {
+        let mut loads: Vec<Load> = self.loads.iter().map(|(load, _)| *load).collect();
+        loads.sort_by_key(|load| std::cmp::Reverse((load.tokens, load.image_tokens)));
+        let mut largest: Vec<Load> = Vec::new();
+        for load in loads {
+            // All so far have at least as many tokens.
+            let covers = |other: &Load| {
+                other.image_tokens >= load.image_tokens && other.supervised >= load.supervised
+            };
+            if !largest.iter().any(covers) {
+                largest.push(load);
+            }
+        }
+        largest
+    }
+
     /// The sum of something over all passes of the run.
     pub(crate) fn total(&self, of: impl Fn(&Load) -> f64) -> f64 {
         let sum: f64 = self
@@ -105,5 +122,71 @@ impl Passes {
             .map(|(load, n)| of(load) * *n as f64)
             .sum();
         sum / self.seen.max(f64::MIN_POSITIVE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::permutation;
+
+    #[test]
+    fn the_largest_loads_cover_all_others() {
+        let numbers = permutation(3 * 400, 7, 0);
+        let loads: Vec<Load> = numbers
+            .chunks(3)
+            .map(|n| Load {
+                tokens: n[0] / 40,
+                image_tokens: n[1] / 40,
+                supervised: n[2] / 40,
+                ..Load::default()
+            })
+            .collect();
+        let passes = Passes {
+            steps: 1,
+            loads: loads.iter().map(|load| (*load, 1)).collect(),
+            image_tokens_ahead: 0,
+            seen: 1.0,
+        };
+        let largest = passes.largest();
+        assert!(largest.len() < 100, "{}", largest.len());
+        for load in &loads {
+            let covers = |other: &Load| {
+                other.tokens >= load.tokens
+                    && other.image_tokens >= load.image_tokens
+                    && other.supervised >= load.supervised
+            };
+            assert!(largest.iter().any(covers), "{load:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_is_the_micro_batches_of_the_trainer() {
+        let size = |tokens| Size {
+            tokens,
+            image_tokens: tokens / 2,
+            supervised: 3,
+        };
+        let sizes = [10, 20, 30, 40].map(size);
+        let mut data = DataConfig::new("t.jsonl");
+        let train = TrainConfig {
+            micro_batch: 2,
+            accumulate: 1,
+            epochs: 3,
+            ..TrainConfig::default()
+        };
+        let passes = Passes::of(&sizes, &data, &train);
+        assert_eq!((passes.steps, passes.seen), (6, 1.0));
+        let count: u64 = passes.loads.iter().map(|(_, count)| count).sum();
+        assert_eq!(count, 6);
+        // Each record three times, whatever the order; padding comes on top.
+        assert_eq!(passes.total(|load| load.real_tokens as f64), 300.0);
+        assert!(passes.total(|load| load.tokens as f64) >= 300.0);
+
+        data.packing = true;
+        data.pack_tokens = Some(60);
+        let passes = Passes::of(&sizes, &data, &train);
+        assert_eq!(passes.total(|load| load.real_tokens as f64), 300.0);
+        assert_eq!(passes.total(|load| load.tokens as f64), 300.0);
     }
 }

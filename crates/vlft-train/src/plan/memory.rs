@@ -205,7 +205,7 @@ impl Setup {
             let phases = self.phases(load, ahead).into_iter();
             (largest(phases), *load)
         };
-        let training = passes.loads.iter().map(|(load, ..)| at(load));
+        let training = passes.largest().into_iter().map(|load| at(&load));
         let evaluation = evaluated.map(|load| {
             let phases = self.forward_phases(&load, ahead, false).into_iter();
             (largest(phases), load)
