@@ -152,6 +152,14 @@ pub fn train(
     trainer.run(&mut progress, journal, observe, stop)
 }
 
+/// What came after a step.
+struct AfterStep {
+    /// The loss on the validation set, and whether it is the best so far.
+    eval: Option<(f64, bool)>,
+    /// The step whose checkpoint was written.
+    saved: Option<u64>,
+}
+
 /// What [`crate::plan`] says of the memory of this run.
 fn predicted(config: &Config, setup: &Setup, train: &Samples, val: Option<&Samples>) -> u64 {
     let passes = Passes::of(train.sizes(), &config.data, &config.train);
@@ -266,21 +274,21 @@ impl Trainer<'_> {
                 observe(Event::Warning(warning));
             }
 
-            (shown.eval, shown.saved) = self.after_step(progress, journal, observe, stop)?;
+            let after = self.after_step(progress, journal, observe, stop)?;
+            (shown.eval, shown.saved) = (after.eval, after.saved);
             observe(Event::Progress(&shown));
         }
         Ok(())
     }
 
-    /// Evaluates and saves, where it is time to: returns the loss on the validation set with whether
-    /// it is the best so far, and the step that was saved.
+    /// Evaluates and saves, where it is time to.
     fn after_step(
         &self,
         progress: &Progress,
         journal: &mut Journal,
         observe: Observer,
         stop: &AtomicBool,
-    ) -> Result<(Option<(f64, bool)>, Option<u64>), Stop> {
+    ) -> Result<AfterStep, Stop> {
         let step = progress.step;
         let mut is_last = step == self.total_steps;
         let mut eval = None;
@@ -291,14 +299,15 @@ impl Trainer<'_> {
         let is_best = eval.is_some_and(|(_, best)| best);
         let is_due = is_due(step, self.config.output.checkpoint_every_steps);
         if !(is_due || is_best || is_last) {
-            return Ok((eval, None));
+            return Ok(AfterStep { eval, saved: None });
         }
         self.save(progress, journal).map_err(Stop::Write)?;
         if is_best {
             self.publish_best(step).map_err(Stop::Write)?;
         }
         self.prune(journal).map_err(Stop::Write)?;
-        Ok((eval, Some(step)))
+        let saved = Some(step);
+        Ok(AfterStep { eval, saved })
     }
 
     /// One optimiser step. `progress` changes only if all of it went well.
