@@ -2,6 +2,8 @@
 
 pub(crate) struct Sets {
     parent: Vec<u32>,
+    /// How many joins brought two sets together.
+    pub(crate) joins: usize,
 }
 
 impl Sets {
@@ -9,6 +11,7 @@ impl Sets {
     pub(crate) fn new(count: usize) -> Self {
         Self {
             parent: (0..count as u32).collect(),
+            joins: 0,
         }
     }
 
@@ -28,6 +31,7 @@ impl Sets {
         let (a, b) = (self.root(a), self.root(b));
         if a != b {
             self.parent[a.max(b)] = a.min(b) as u32;
+            self.joins += 1;
         }
         a != b
     }

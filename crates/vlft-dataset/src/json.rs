@@ -38,6 +38,44 @@ pub fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// Whether nothing in it is filled: null, empty texts, and what holds only these.
+pub(crate) fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(items) => items.iter().all(is_nothing),
+        Value::Object(keys) => keys.values().all(is_nothing),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// The value as text, the same for any order of keys and any white space.
+pub(crate) fn canonical(value: &Value, text: &mut String) {
+    match value {
+        Value::Object(object) => {
+            let mut keys: Vec<(&String, &Value)> = object.iter().collect();
+            keys.sort_unstable_by_key(|(key, _)| *key);
+            text.push('{');
+            for (key, value) in keys {
+                text.push_str(&Value::from(key.as_str()).to_string());
+                text.push(':');
+                canonical(value, text);
+                text.push(',');
+            }
+            text.push('}');
+        }
+        Value::Array(items) => {
+            text.push('[');
+            for item in items {
+                canonical(item, text);
+                text.push(',');
+            }
+            text.push(']');
+        }
+        scalar => text.push_str(&scalar.to_string()),
+    }
+}
+
 /// A [`Value`] whose objects have no duplicate keys.
 struct Unique(Value);
 

@@ -15,8 +15,9 @@ use vlft_base::paths::example_in;
 use vlft_base::{Diagnostic, Kind, Result};
 
 use crate::json;
-use crate::problem::{Problem, Rule};
+use crate::problem::Problem;
 use crate::record::Record;
+use crate::rules::Rule;
 use crate::structure;
 
 /// A record and the line it stands on.
@@ -137,6 +138,8 @@ pub struct Line {
     pub had_byte_order_mark: bool,
     /// It ended in a line break (the last line of a file may not).
     pub ended: bool,
+    /// Where in the file it starts, in bytes.
+    pub offset: u64,
 }
 
 impl Line {
@@ -152,6 +155,8 @@ pub struct Lines<R = BufReader<File>> {
     file: String,
     path: std::path::PathBuf,
     number: u64,
+    /// Bytes read so far.
+    offset: u64,
     buffer: Vec<u8>,
     /// A line with something on it has been seen, and it was no other kind of file.
     is_text: bool,
@@ -182,6 +187,7 @@ impl<R: BufRead> Lines<R> {
             file: shown(path),
             path: path.to_path_buf(),
             number: 0,
+            offset: 0,
             buffer: Vec::new(),
             is_text: false,
             done: false,
@@ -198,6 +204,8 @@ impl<R: BufRead> Lines<R> {
             return Ok(None);
         }
         self.number += 1;
+        let offset = self.offset;
+        self.offset += read as u64;
         let ended = self.buffer.ends_with(b"\n");
         if read as u64 == MAX_LINE_BYTES && !ended {
             return Err(self.not_jsonl("a line is longer than 256 MiB", None));
@@ -223,6 +231,7 @@ impl<R: BufRead> Lines<R> {
                 text: text.to_owned(),
                 had_byte_order_mark,
                 ended,
+                offset,
             }),
             Err(e) => {
                 let valid = String::from_utf8_lossy(&bytes[..e.valid_up_to()]);
@@ -381,6 +390,17 @@ impl Writer {
             .map_err(io::Error::from)
             .and_then(|()| self.file.write_all(b"\n"))
             .map_err(|e| cannot("write", &self.path, e))?;
+        self.lines += 1;
+        Ok(())
+    }
+
+    /// Appends a line as it is, without its end.
+    pub(crate) fn write_line(&mut self, line: &[u8]) -> Result<()> {
+        let written = self
+            .file
+            .write_all(line)
+            .and_then(|()| self.file.write_all(b"\n"));
+        written.map_err(|e| cannot("write", &self.path, e))?;
         self.lines += 1;
         Ok(())
     }

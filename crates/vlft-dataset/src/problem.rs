@@ -3,135 +3,11 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use vlft_base::{Diagnostic, Severity};
 
 use crate::json::Step;
-
-/// The rules of the record format. Their ids are stable; texts may change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Rule {
-    // The file and its lines.
-    NotJsonl,
-    NotUtf8,
-    ByteOrderMark,
-    EmptyLine,
-    BadJson,
-    CutLine,
-    // The shape of the object.
-    UnknownKey,
-    MissingKey,
-    WrongType,
-    DuplicateKey,
-    MetaValue,
-    // Ids and turns.
-    EmptyId,
-    DuplicateId,
-    EmptyMessages,
-    NoAssistant,
-    RoleOrder,
-    LastTurn,
-    EmptyContent,
-    EmptyTarget,
-    ImageRole,
-    // Text.
-    SpecialToken,
-    ControlCharacter,
-    ReplacementCharacter,
-    // Images.
-    PathEmpty,
-    PathBackslash,
-    PathAbsolute,
-    PathUrl,
-    PathOutside,
-    ImageElsewhere,
-    ImageMissing,
-    ImageUnreadable,
-    ImageAspect,
-    ImageSmall,
-    // The answer.
-    TargetFence,
-    TargetJson,
-    TargetDuplicateKey,
-    TargetSchema,
-    // With a model.
-    Uncountable,
-    TooLong,
-}
-
-use Severity::{Error, Warning};
-
-/// Every rule with its id, severity and meaning, in the order of the documentation.
-#[rustfmt::skip]
-pub const RULES: &[(Rule, &str, Severity, &str)] = &[
-    (Rule::NotJsonl, "not-jsonl", Error, "the file is not JSON Lines: one object per line"),
-    (Rule::NotUtf8, "not-utf8", Error, "a line holds bytes that are not UTF-8"),
-    (Rule::ByteOrderMark, "byte-order-mark", Warning, "the file starts with a byte order mark, which other readers choke on"),
-    (Rule::EmptyLine, "empty-line", Warning, "a line is empty"),
-    (Rule::BadJson, "bad-json", Error, "a line is not valid JSON"),
-    (Rule::CutLine, "cut-line", Error, "a line ends in the middle of its JSON"),
-    (Rule::UnknownKey, "unknown-key", Error, "a key that records do not have"),
-    (Rule::MissingKey, "missing-key", Error, "a key that every record needs is not there"),
-    (Rule::WrongType, "wrong-type", Error, "a value has another type than the format asks for"),
-    (Rule::DuplicateKey, "duplicate-key", Error, "one object has the same key twice"),
-    (Rule::MetaValue, "meta-value", Error, "a known key of `meta` has a value it cannot have"),
-    (Rule::EmptyId, "empty-id", Error, "the id is empty"),
-    (Rule::DuplicateId, "duplicate-id", Error, "an earlier record has the same id"),
-    (Rule::EmptyMessages, "empty-messages", Error, "the record has no messages"),
-    (Rule::NoAssistant, "no-assistant", Error, "no turn of the assistant: there is nothing to learn"),
-    (Rule::RoleOrder, "role-order", Error, "turns are not: at most one system first, then user and assistant in turn"),
-    (Rule::LastTurn, "last-turn", Error, "the last turn is not the assistant's"),
-    (Rule::EmptyContent, "empty-content", Error, "a message has no content"),
-    (Rule::EmptyTarget, "empty-target", Error, "an answer has no text"),
-    (Rule::ImageRole, "image-role", Error, "an image outside a user turn; chat templates drop it"),
-    (Rule::SpecialToken, "special-token", Error, "text that the tokenizer would read as a control token"),
-    (Rule::ControlCharacter, "control-character", Error, "a NUL or another control character in a text"),
-    (Rule::ReplacementCharacter, "replacement-character", Warning, "U+FFFD in a text: it was decoded wrongly once"),
-    (Rule::PathEmpty, "path-empty", Error, "an image path is empty"),
-    (Rule::PathBackslash, "path-backslash", Error, "an image path with `\\`; paths use `/` on every system"),
-    (Rule::PathAbsolute, "path-absolute", Error, "an absolute image path, which holds on one machine only"),
-    (Rule::PathUrl, "path-url", Error, "an image given as a URL; images are files"),
-    (Rule::PathOutside, "path-outside", Warning, "an image more than two folders above the JSONL file: they must be moved together"),
-    (Rule::ImageElsewhere, "image-elsewhere", Warning, "an image found only relative to the working directory"),
-    (Rule::ImageMissing, "image-missing", Error, "an image that is not there"),
-    (Rule::ImageUnreadable, "image-unreadable", Error, "an image that cannot be decoded to its last row"),
-    (Rule::ImageAspect, "image-aspect", Error, "an image more than 200 times as long as wide, which the model refuses"),
-    (Rule::ImageSmall, "image-small", Warning, "an image with a side under 28 pixels, which is blown up before the model sees it"),
-    (Rule::TargetFence, "target-fence", Error, "an answer in a markdown fence; the fence would be learned"),
-    (Rule::TargetJson, "target-json", Error, "an answer that is not JSON"),
-    (Rule::TargetDuplicateKey, "target-duplicate-key", Error, "an answer whose JSON has a key twice"),
-    (Rule::TargetSchema, "target-schema", Error, "an answer that the target schema refuses"),
-    (Rule::Uncountable, "uncountable", Error, "a record whose tokens the model directory's code cannot count"),
-    (Rule::TooLong, "too-long", Error, "a record with more tokens than `--max-tokens`"),
-];
-
-impl Rule {
-    fn entry(self) -> &'static (Rule, &'static str, Severity, &'static str) {
-        RULES
-            .iter()
-            .find(|(rule, ..)| *rule == self)
-            .expect("a test checks that the table holds every rule")
-    }
-
-    pub fn id(self) -> &'static str {
-        self.entry().1
-    }
-
-    pub fn severity(self) -> Severity {
-        self.entry().2
-    }
-
-    /// One sentence for people.
-    pub fn meaning(self) -> &'static str {
-        self.entry().3
-    }
-}
-
-impl Serialize for Rule {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.id())
-    }
-}
+use crate::rules::Rule;
 
 /// A problem inside one record, before its line is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,8 +119,8 @@ impl fmt::Display for Problem {
             write!(f, ":{column}")?;
         }
         let severity = match self.severity {
-            Error => "error",
-            Warning => "warning",
+            Severity::Error => "error",
+            Severity::Warning => "warning",
         };
         write!(f, ": {severity}[{}]: {}", self.rule.id(), self.message)?;
         match &self.hint {
@@ -257,8 +133,8 @@ impl fmt::Display for Problem {
 impl From<Problem> for Diagnostic {
     fn from(problem: Problem) -> Self {
         let diagnostic = match problem.severity {
-            Error => Diagnostic::error(problem.message),
-            Warning => Diagnostic::warning(problem.message),
+            Severity::Error => Diagnostic::error(problem.message),
+            Severity::Warning => Diagnostic::warning(problem.message),
         };
         let mut diagnostic = diagnostic
             .with_rule(problem.rule.id())
@@ -276,17 +152,6 @@ impl From<Problem> for Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_table_is_in_the_order_of_the_rules_and_its_ids_are_unique() {
-        let mut ids: Vec<&str> = RULES.iter().map(|(_, id, ..)| *id).collect();
-        assert!(RULES.windows(2).all(|pair| pair[0].0 < pair[1].0));
-        // `TooLong` is the last rule: with the strict order above, none is left out.
-        assert_eq!(RULES.len(), Rule::TooLong as usize + 1);
-        ids.sort_unstable();
-        ids.dedup();
-        assert_eq!(ids.len(), RULES.len());
-    }
 
     #[test]
     fn a_problem_reads_as_the_style_guide_shows() {

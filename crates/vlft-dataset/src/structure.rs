@@ -5,8 +5,9 @@ use serde_json::{Map, Value};
 use vlft_base::{did_you_mean, one_of};
 
 use crate::json::{Step, kind};
-use crate::problem::{Finding, Rule};
+use crate::problem::Finding;
 use crate::record::{Message, Part, Record, Role};
+use crate::rules::Rule;
 
 /// Everything that keeps a JSON value from being a [`Record`]. Empty for a value that is one.
 pub(crate) fn check_shape(value: &Value) -> Vec<Finding> {
@@ -168,6 +169,32 @@ fn check_text(text: &str, path: Vec<Step>) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// The first text that holds one of a tokenizer's own control tokens.
+pub(crate) fn check_control_tokens(record: &Record, tokens: &[String]) -> Option<Finding> {
+    let mut parts = record.messages.iter().enumerate().flat_map(|(m, message)| {
+        let parts = message.content.iter().enumerate();
+        parts.map(move |(p, part)| (m, p, part))
+    });
+    parts.find_map(|(m, p, part)| {
+        let Part::Text(text) = part else { return None };
+        let token = tokens.iter().find(|token| text.contains(token.as_str()))?;
+        let path: [Step; 5] = [
+            "messages".into(),
+            m.into(),
+            "content".into(),
+            p.into(),
+            "text".into(),
+        ];
+        let message = format!(
+            "the text contains `{token}`, which the model's tokenizer reads as a control token"
+        );
+        Some(
+            Finding::new(Rule::SpecialToken, path, message)
+                .hint("remove it, or write it otherwise; the chat template adds the real ones"),
+        )
+    })
 }
 
 /// Qwen's control tokens, without `<|` and `|>` (the special ones among `added_tokens` of Qwen3-VL's

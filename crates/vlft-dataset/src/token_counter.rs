@@ -55,4 +55,15 @@ pub trait TokenCounter: Sync {
 
     /// What images are resized by.
     fn resize(&self) -> Resize;
+
+    /// Per answer, what the tokens that are trained on spell, without the token that ends it. Empty
+    /// for one that counts without tokens.
+    fn learned(&self, _record: &Record) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// The tokens that must not stand in a text, because the tokenizer would read them as its own.
+    fn control_tokens(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

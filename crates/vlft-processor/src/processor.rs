@@ -387,6 +387,34 @@ impl TokenCounter for Processor {
             max_pixels: self.preprocessor.max_pixels,
         }
     }
+
+    fn learned(&self, record: &Record) -> Result<Vec<String>> {
+        let conversation = self.conversation(record)?;
+        let tokens = self.tokenizer.encode(&conversation.text)?;
+        let trained = labels::trained_tokens(&tokens, &conversation.trained, record)?;
+        let mut answers: Vec<Vec<u32>> = Vec::new();
+        let mut before = false;
+        for (id, trained) in tokens.ids.iter().zip(trained) {
+            if trained && !before {
+                answers.push(Vec::new());
+            }
+            if let Some(answer) = answers.last_mut().filter(|_| trained) {
+                answer.push(*id);
+            }
+            before = trained;
+        }
+        let spelled = |ids: Vec<u32>| {
+            let text = self.decode(&ids)?;
+            Ok(text
+                .strip_suffix(IM_END)
+                .map_or(text.clone(), str::to_owned))
+        };
+        answers.into_iter().map(spelled).collect()
+    }
+
+    fn control_tokens(&self) -> Vec<String> {
+        self.tokenizer.control_tokens()
+    }
 }
 
 /// Where the image is, or where it should be. (`validate` warns of one that is only found relative to

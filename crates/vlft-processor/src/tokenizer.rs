@@ -102,6 +102,15 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// The special tokens, as text.
+    pub(crate) fn control_tokens(&self) -> Vec<String> {
+        let added = self.inner.get_added_tokens_decoder();
+        let special = added.into_values().filter(|token| token.special);
+        let mut tokens: Vec<String> = special.map(|token| token.content).collect();
+        tokens.sort();
+        tokens
+    }
+
     pub(crate) fn encode(&self, text: &str) -> Result<Encoded> {
         let encoding = self
             .inner

@@ -8,8 +8,6 @@
 //! Copies of copies make clusters. What is returned ties each cluster together (a spanning forest
 //! of near pairs), because a form that was saved 10 000 times would have 50 million pairs.
 
-use std::collections::HashMap;
-
 use rayon::prelude::*;
 
 use super::PageHash;
@@ -58,16 +56,19 @@ pub fn all_pairs(hashes: &[PageHash]) -> Vec<NearPair> {
 fn by_bands(hashes: &[PageHash]) -> Vec<NearPair> {
     // Equal hashes fill the same bucket of every band: one of them is enough.
     let mut forest = Forest::new(hashes.len());
-    let mut known: HashMap<PageHash, usize> = HashMap::with_capacity(hashes.len());
-    let mut different = Vec::with_capacity(hashes.len());
-    for (second, hash) in hashes.iter().enumerate() {
-        let first = *known.entry(*hash).or_insert(second);
-        match first == second {
-            true => different.push(second as u32),
-            false => forest.extend([NearPair { first, second }]),
+    let mut different: Vec<u32> = (0..hashes.len() as u32).collect();
+    different.par_sort_unstable_by_key(|index| (hashes[*index as usize], *index));
+    different.dedup_by(|second, first| {
+        let pair = NearPair {
+            first: *first as usize,
+            second: *second as usize,
+        };
+        let is_equal = hashes[pair.first] == hashes[pair.second];
+        if is_equal {
+            forest.extend([pair]);
         }
-    }
-    drop(known);
+        is_equal
+    });
     for band in 0..BANDS {
         let (ends, sorted) = sort_by_band(hashes, &different, band);
         let roots: Vec<u32> = (0..hashes.len())

@@ -1,5 +1,5 @@
-//! `split --check`: judges splits made elsewhere. A leak is a record, a document or a page that is in
-//! more than one file.
+//! `split --check`: judges splits made elsewhere. A leak is a record, a document, a page or an answer
+//! that is in more than one file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,9 +9,9 @@ use serde::Serialize;
 use vlft_base::format::{count, grouped};
 use vlft_base::{Diagnostic, Kind, Result};
 
-use super::facts::{self, Facts, Images};
-use super::groups::COMMON;
-use crate::image_path::shown_short;
+use super::facts::{self, Ask, Facts, Shared, document_shown};
+use super::groups::{self, COMMON};
+use crate::record::Message;
 
 /// What is on more than one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -21,6 +21,8 @@ pub enum LeakKind {
     Document,
     SourceSha256,
     Image,
+    NearImage,
+    Target,
 }
 
 impl LeakKind {
@@ -30,6 +32,8 @@ impl LeakKind {
             LeakKind::Document => "document",
             LeakKind::SourceSha256 => "source file",
             LeakKind::Image => "image",
+            LeakKind::NearImage => "look-alike",
+            LeakKind::Target => "answer",
         }
     }
 }
@@ -37,7 +41,8 @@ impl LeakKind {
 #[derive(Clone, Debug, Serialize)]
 pub struct Leak {
     pub kind: LeakKind,
-    /// The id, the document, the hash, or the path of the image.
+    /// The id, the document, the hash, the path of the image (of look-alikes one of each file), or the
+    /// beginning of the answer.
     pub what: String,
     /// `val.jsonl:12`, one per file: the first line there.
     pub places: Vec<String>,
@@ -49,8 +54,12 @@ pub struct CheckReport {
     pub leaks: Vec<Leak>,
     /// Images that could not be read, and so were not compared.
     pub unread_images: u64,
-    /// Pages on several sides that so many documents have that they say nothing of one.
+    /// Images that could not be decoded: compared by their bytes only.
+    pub undecodable_images: u64,
+    /// Pages on several sides that so many documents have that they say nothing of one..
     pub common_images: u64,
+    /// .. and answers.
+    pub common_targets: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -66,14 +75,25 @@ impl CheckReport {
 }
 
 /// Compares JSONL files, or the `*.jsonl` files of one directory. `by` is the key of `meta` that
-/// names the document.
-pub fn check(inputs: &[PathBuf], by: &str) -> Result<CheckReport> {
+/// names the document; with `looks` images are compared by what they look like, too. `progress` hears
+/// how many images have been opened, and of how many.
+pub fn check(
+    inputs: &[PathBuf],
+    by: &str,
+    looks: bool,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<CheckReport> {
     let paths = files(inputs)?;
-    let mut images = Images::default();
+    let ask = Ask {
+        by,
+        stratify: None,
+        looks,
+    };
+    let mut shared = Shared::default();
     let mut all = Vec::new();
     let mut problems = Vec::new();
     for path in &paths {
-        match facts::read(path, by, &mut images) {
+        match facts::read(path, &ask, &mut shared) {
             Ok(facts) => all.push(facts),
             Err(problem) => problems.push(problem),
         }
@@ -81,8 +101,8 @@ pub fn check(inputs: &[PathBuf], by: &str) -> Result<CheckReport> {
     if let Some(error) = Diagnostic::all(problems) {
         return Err(error);
     }
-    images.hash();
-    Ok(compare(&all, &images))
+    shared.images.hash(&ask, progress);
+    compare(&mut all, &shared)
 }
 
 fn files(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
@@ -123,61 +143,65 @@ fn jsonl_files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn compare(all: &[Facts], images: &Images) -> CheckReport {
-    let mut seen: BTreeMap<(LeakKind, String), Sides> = BTreeMap::new();
-    let mut by_page: BTreeMap<u128, (usize, Sides)> = BTreeMap::new();
-    for (side, facts) in all.iter().enumerate() {
+/// Something at a place, found again by its key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Seen {
+    key: u128,
+    file: usize,
+    line: u32,
+    /// Which of the record's images.
+    image: usize,
+    document: u32,
+    /// The image's own bytes: look-alikes of one hash are told as the same image.
+    bytes: u128,
+}
+
+fn compare(all: &mut [Facts], shared: &Shared) -> Result<CheckReport> {
+    let clusters = groups::clusters(shared);
+    let mut seen: BTreeMap<LeakKind, Vec<Seen>> = BTreeMap::new();
+    for (file, facts) in all.iter().enumerate() {
         for record in &facts.records {
-            let texts = [
-                (LeakKind::Id, Some(&record.id)),
-                (LeakKind::Document, record.group.as_ref()),
-                (LeakKind::SourceSha256, record.source_sha256.as_ref()),
-            ];
-            for (kind, text) in texts {
-                if let Some(text) = text {
-                    seen.entry((kind, text.clone()))
-                        .or_default()
-                        .add(side, record.line);
+            let at = Seen {
+                key: record.id,
+                file,
+                line: record.line,
+                image: 0,
+                document: record.document,
+                bytes: 0,
+            };
+            let mut note = |kind, at| seen.entry(kind).or_default().push(at);
+            note(LeakKind::Id, at);
+            if record.has_key {
+                let key = u128::from(record.document);
+                note(LeakKind::Document, Seen { key, ..at });
+            }
+            for (kind, key) in [
+                (LeakKind::SourceSha256, record.source),
+                (LeakKind::Target, record.target),
+            ] {
+                if key > 0 {
+                    note(kind, Seen { key, ..at });
                 }
             }
-            for image in &record.images {
-                if let Some(hash) = images.hashes[*image] {
-                    let page = by_page
-                        .entry(hash)
-                        .or_insert_with(|| (*image, Sides::default()));
-                    page.1.add(side, record.line);
+            for (image, index) in shared.images_of(record).iter().enumerate() {
+                let Some(bytes) = shared.images.hashes[*index as usize] else {
+                    continue;
+                };
+                let at = Seen {
+                    key: bytes,
+                    image,
+                    bytes,
+                    ..at
+                };
+                note(LeakKind::Image, at);
+                if let Some(cluster) = clusters.get(&bytes) {
+                    let key = u128::from(*cluster);
+                    note(LeakKind::NearImage, Seen { key, ..at });
                 }
             }
         }
     }
-    let mut leaks: Vec<Leak> = seen
-        .into_iter()
-        .filter(|(_, sides)| sides.first.len() > 1)
-        .map(|((kind, what), sides)| Leak {
-            kind,
-            what,
-            places: sides.places(all),
-        })
-        .collect();
-    let mut common_images = 0;
-    let mut pages: Vec<Leak> = Vec::new();
-    for (image, sides) in by_page
-        .into_values()
-        .filter(|(_, sides)| sides.first.len() > 1)
-    {
-        if sides.records > COMMON {
-            common_images += 1;
-            continue;
-        }
-        pages.push(Leak {
-            kind: LeakKind::Image,
-            what: shown_short(&images.paths[image]),
-            places: sides.places(all),
-        });
-    }
-    pages.sort_by(|a, b| a.what.cmp(&b.what));
-    leaks.append(&mut pages);
-    CheckReport {
+    let mut report = CheckReport {
         files: all
             .iter()
             .map(|facts| CheckedFile {
@@ -185,32 +209,90 @@ fn compare(all: &[Facts], images: &Images) -> CheckReport {
                 records: facts.records.len() as u64,
             })
             .collect(),
-        leaks,
-        unread_images: images.missing().count() as u64,
-        common_images,
+        leaks: Vec::new(),
+        unread_images: shared.images.missing(),
+        undecodable_images: shared.images.undecodable,
+        common_images: 0,
+        common_targets: 0,
+    };
+    for (kind, mut seen) in seen {
+        seen.sort_unstable();
+        let mut leaks = Vec::new();
+        for same in seen.chunk_by(|a, b| a.key == b.key) {
+            if same.first().map(|at| at.file) == same.last().map(|at| at.file) {
+                continue;
+            }
+            // Look-alikes of which each has its own file only are leaks of bytes, told as such.
+            if kind == LeakKind::NearImage && same.iter().all(|at| at.bytes == same[0].bytes) {
+                continue;
+            }
+            if is_common(kind, same) {
+                match kind {
+                    LeakKind::Target => report.common_targets += 1,
+                    _ => report.common_images += 1,
+                }
+                continue;
+            }
+            leaks.push(leak(kind, same, all, shared)?);
+        }
+        leaks.sort_by(|a, b| a.what.cmp(&b.what));
+        report.leaks.append(&mut leaks);
     }
+    Ok(report)
 }
 
-/// Where something was seen.
-#[derive(Default)]
-struct Sides {
-    /// File -> first line.
-    first: BTreeMap<usize, u64>,
-    records: usize,
+/// So many documents have it that it says nothing of one.
+fn is_common(kind: LeakKind, same: &[Seen]) -> bool {
+    let mut documents: Vec<u32> = same.iter().map(|at| at.document).collect();
+    documents.sort_unstable();
+    documents.dedup();
+    matches!(
+        kind,
+        LeakKind::Image | LeakKind::NearImage | LeakKind::Target
+    ) && documents.len() > COMMON
 }
 
-impl Sides {
-    fn add(&mut self, side: usize, line: u64) {
-        self.first.entry(side).or_insert(line);
-        self.records += 1;
-    }
-
-    fn places(&self, all: &[Facts]) -> Vec<String> {
-        self.first
+/// `same`: what leaks, by file and line.
+fn leak(kind: LeakKind, same: &[Seen], all: &mut [Facts], shared: &Shared) -> Result<Leak> {
+    const SHOWN: usize = 60;
+    let firsts: Vec<Seen> = same
+        .chunk_by(|a, b| a.file == b.file)
+        .map(|of_file| of_file[0])
+        .collect();
+    let first = firsts[0];
+    let record = all[first.file].record(first.line)?.cloned();
+    let what = match kind {
+        LeakKind::Document => document_shown(shared.documents.get(first.document)).to_owned(),
+        LeakKind::Id => record.map_or_else(String::new, |record| record.id),
+        LeakKind::SourceSha256 => {
+            let meta = record.and_then(|record| record.meta?.get("source_sha256").cloned());
+            meta.as_ref().and_then(facts::text_of).unwrap_or_default()
+        }
+        LeakKind::Target => {
+            let last = record.and_then(|record| record.messages.last().map(Message::text));
+            let text = last.unwrap_or_default();
+            match text.chars().count() > SHOWN {
+                true => text.chars().take(SHOWN).chain("..".chars()).collect(),
+                false => text,
+            }
+        }
+        LeakKind::Image => all[first.file].image_name(first.line, first.image)?,
+        LeakKind::NearImage => {
+            let mut names = Vec::new();
+            for at in &firsts {
+                names.push(all[at.file].image_name(at.line, at.image)?);
+            }
+            names.join("` and `")
+        }
+    };
+    Ok(Leak {
+        kind,
+        what,
+        places: firsts
             .iter()
-            .map(|(side, line)| format!("{}:{line}", all[*side].file))
-            .collect()
-    }
+            .map(|at| format!("{}:{}", all[at.file].file, at.line))
+            .collect(),
+    })
 }
 
 impl fmt::Display for CheckReport {
@@ -246,12 +328,21 @@ impl fmt::Display for CheckReport {
                 kind.words()
             )?;
         }
-        if self.common_images > 0 {
-            let pages = count(self.common_images, "page");
-            writeln!(
-                f,
-                "{pages} on several sides that more than {COMMON} records have: not counted as leaks"
-            )?;
+        for (common, what) in [
+            (self.common_images, "page"),
+            (self.common_targets, "answer"),
+        ] {
+            if common > 0 {
+                let common = count(common, what);
+                writeln!(
+                    f,
+                    "{common} on several sides that more than {COMMON} documents have: not counted as leaks"
+                )?;
+            }
+        }
+        if self.undecodable_images > 0 {
+            let images = count(self.undecodable_images, "image");
+            writeln!(f, "{images} could not be decoded: compared by bytes only")?;
         }
         if self.unread_images > 0 {
             writeln!(

@@ -1,29 +1,32 @@
 //! `split`: train, val and test that cannot leak. Records that show the same document go to the same
-//! side (`groups`). The side of a group is a hash of the seed and the group's key, and a few groups are
-//! moved where the shares would come out wrong (`assign`), so that a growing dataset keeps its test
-//! set as far as it can.
+//! side (`groups`). The side of a group is a hash of the seed and the group's name (`assign`), so that
+//! a growing dataset keeps its test set.
 
 mod assign;
 mod check;
 mod facts;
 mod groups;
 mod report;
+mod stratify;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use vlft_base::output::{Existing, cannot, check_file, check_folder};
 use vlft_base::paths::not_an_input;
 use vlft_base::{Diagnostic, Result};
 
-use crate::image_path::{Rebase, base_of, shown_short};
-use crate::jsonl::{self, Lines, Writer, shown};
-use assign::Assignment;
+use crate::image_path::{Rebase, base_of};
+use crate::jsonl::{self, Line, Lines, Writer};
+use assign::{Assignment, Group};
 pub use assign::{Fractions, NAMES};
 pub use check::{CheckReport, Leak, LeakKind, check};
-use facts::{Facts, Images, RecordFacts};
+use facts::{Ask, Facts, Shared};
+pub(crate) use groups::COMMON;
 use groups::Groups;
-pub use report::{Side, SplitReport};
+pub use groups::Joined;
+pub use report::{Side, SplitReport, Stratum, Suggested};
+pub use stratify::Stratify;
 
 /// What to split, and how.
 #[derive(Clone, Debug)]
@@ -35,53 +38,108 @@ pub struct Options {
     /// The key of `meta` whose values stay together: `document`.
     pub by: String,
     pub seed: u64,
+    /// Keep the shares, at the price that documents may move when the set grows.
+    pub exact: bool,
+    /// Report how evenly this value is spread, and with `exact` spread it evenly.
+    pub stratify: Option<Stratify>,
+    /// Images that look the same tie documents together, too.
+    pub looks: bool,
     pub existing: Existing,
 }
 
-/// Splits a file. Nothing is written when a line or an image cannot be read.
-pub fn split(options: &Options) -> Result<SplitReport> {
+/// Splits a file. Nothing is written when a line or an image cannot be read. `progress` hears how many
+/// images have been opened, and of how many.
+pub fn split(options: &Options, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<SplitReport> {
     check_folder(&options.out)?;
     for name in NAMES {
         let out = path_of(options, name);
         not_an_input("--out", &out, [options.file.as_path()])?;
         check_file(&out, options.existing)?;
     }
-    let mut images = Images::default();
-    let facts = facts::read(&options.file, &options.by, &mut images)?;
+    let ask = Ask {
+        by: &options.by,
+        stratify: options.stratify.as_ref(),
+        looks: options.looks,
+    };
+    let mut shared = Shared::default();
+    let mut facts = facts::read(&options.file, &ask, &mut shared)?;
     if facts.records.is_empty() {
         return Err(jsonl::no_records(&options.file));
     }
-    if facts.records.iter().all(|record| record.group.is_none()) && options.by != "document" {
+    if !facts.records.iter().any(|record| record.has_key) && options.by != "document" {
         return Err(
             Diagnostic::error(format!("no record has `meta.{}`", options.by))
                 .at(&options.file)
                 .hint("`--by` takes a key of `meta`, such as `document`"),
         );
     }
-    images.hash();
-    if let Some(error) = facts::missing_images(&facts, &images) {
+    shared.images.hash(&ask, progress);
+    if let Some(error) = facts::missing_images(&mut facts, &shared)? {
         return Err(error);
     }
-    let groups = groups::group(&facts.records, &images);
-    let assignment = assign::assign(
-        groups.of_record.iter().cloned(),
-        options.fractions,
-        options.seed,
-    );
-    let sides: Vec<usize> = groups
-        .of_record
+    let groups = groups::group(&facts.records, &shared);
+    let dealt = deal(options, &facts, &shared, &groups);
+    let sides: Vec<usize> = facts
+        .records
         .iter()
-        .map(|key| assignment.side[key])
+        .map(|record| dealt.side_of_document[record.document as usize])
         .collect();
     write(options, &facts, &sides)?;
-    Ok(report(
-        options,
-        &facts,
-        &images,
-        &groups,
-        &sides,
-        &assignment,
-    ))
+    report::make(options, &mut facts, &shared, &groups, &dealt, &sides)
+}
+
+/// Where everything goes.
+struct Dealt {
+    side_of_document: Vec<usize>,
+    assignment: Assignment,
+    suggested: Option<Suggested>,
+}
+
+fn deal(options: &Options, facts: &Facts, shared: &Shared, groups: &Groups) -> Dealt {
+    // The groups in the order of their names, with what they hold. A group's stratum is the one of
+    // most of its records.
+    let mut held: Vec<(u32, u32)> = facts
+        .records
+        .iter()
+        .map(|record| (groups.of_document[record.document as usize], record.stratum))
+        .collect();
+    held.par_sort_unstable();
+    let of_group: Vec<Group<'_>> = held
+        .chunk_by(|a, b| a.0 == b.0)
+        .map(|records| {
+            let stratum = records
+                .chunk_by(|a, b| a.1 == b.1)
+                .max_by_key(|same| (same.len(), u32::MAX - same[0].1));
+            Group {
+                key: shared.documents.get(records[0].0),
+                records: records.len() as u64,
+                stratum: stratum.map_or(0, |same| same[0].1),
+            }
+        })
+        .collect();
+    let assign = if options.exact {
+        assign::assign_exactly
+    } else {
+        assign::assign
+    };
+    let assignment = assign(&of_group, options.fractions, options.seed);
+    let mut side_of_document = vec![0; shared.documents.len()];
+    for (records, side) in held.chunk_by(|a, b| a.0 == b.0).zip(&assignment.side) {
+        side_of_document[records[0].0 as usize] = *side;
+    }
+    for document in 0..side_of_document.len() {
+        side_of_document[document] = side_of_document[groups.of_document[document] as usize];
+    }
+    let suggested = (!options.exact
+        && report::is_far(&of_group, &assignment.side, options.fractions))
+    .then(|| assign::better_seed(&of_group, options.fractions, options.seed))
+    .flatten()
+    .map(|(seed, records)| Suggested { seed, records });
+    Dealt {
+        side_of_document,
+        assignment,
+        suggested,
+    }
 }
 
 fn path_of(options: &Options, name: &str) -> PathBuf {
@@ -91,6 +149,7 @@ fn path_of(options: &Options, name: &str) -> PathBuf {
 /// Reads the file a second time and gives each line to its side. The files get their names together
 /// in the end.
 fn write(options: &Options, facts: &Facts, sides: &[usize]) -> Result<()> {
+    const BATCH: usize = 4096;
     std::fs::create_dir_all(&options.out).map_err(|e| cannot("create", &options.out, e))?;
     let rebase = Rebase::new(base_of(&options.file), &options.out)?;
     let mut writers = Vec::new();
@@ -99,30 +158,45 @@ fn write(options: &Options, facts: &Facts, sides: &[usize]) -> Result<()> {
         let writer = wanted.then(|| Writer::create(&path_of(options, name), options.existing));
         writers.push(writer.transpose()?);
     }
-    let mut sides_by_line: BTreeMap<u64, usize> = facts
-        .records
-        .iter()
-        .map(|r| r.line)
-        .zip(sides.iter().copied())
-        .collect();
-    for line in Lines::open(&options.file)? {
-        let Ok(line) = line? else {
-            return Err(changed(&options.file));
-        };
-        if line.is_empty() {
-            continue;
+    let mut expected = facts.records.iter().map(|record| record.line).zip(sides);
+    let mut lines = Lines::open(&options.file)?;
+    loop {
+        let mut batch: Vec<(Line, usize)> = Vec::with_capacity(BATCH);
+        while batch.len() < BATCH
+            && let Some(line) = lines.next()
+        {
+            let Ok(line) = line? else {
+                return Err(changed(&options.file));
+            };
+            if line.is_empty() {
+                continue;
+            }
+            match expected.next() {
+                Some((number, side)) if u64::from(number) == line.number => {
+                    batch.push((line, *side))
+                }
+                _ => return Err(changed(&options.file)),
+            }
         }
-        let side = sides_by_line
-            .remove(&line.number)
-            .ok_or_else(|| changed(&options.file))?;
-        let mut record =
-            jsonl::parse(&line.text, "", line.number).map_err(|_| changed(&options.file))?;
-        rebase.record(&mut record);
-        if let Some(writer) = &mut writers[side] {
-            writer.write(&record)?;
+        if batch.is_empty() {
+            break;
+        }
+        let rewritten: Vec<Result<Vec<u8>>> = batch
+            .par_iter()
+            .map(|(line, _)| {
+                let mut record = jsonl::parse(&line.text, "", line.number)
+                    .map_err(|_| changed(&options.file))?;
+                rebase.record(&mut record);
+                Ok(serde_json::to_vec(&record).expect("a record is plain data"))
+            })
+            .collect();
+        for ((_, side), line) in batch.iter().zip(rewritten) {
+            if let Some(writer) = &mut writers[*side] {
+                writer.write_line(&line?)?;
+            }
         }
     }
-    if !sides_by_line.is_empty() {
+    if expected.next().is_some() {
         return Err(changed(&options.file));
     }
     for (writer, name) in writers.into_iter().zip(NAMES) {
@@ -143,52 +217,6 @@ fn changed(path: &Path) -> Diagnostic {
     Diagnostic::error("the file changed while it was read")
         .at(path)
         .hint("run the command again")
-}
-
-fn report(
-    options: &Options,
-    facts: &Facts,
-    images: &Images,
-    groups: &Groups,
-    sides: &[usize],
-    assignment: &Assignment,
-) -> SplitReport {
-    let documents_of = |side: usize| {
-        let of_side = facts.records.iter().zip(sides).filter(|(_, s)| **s == side);
-        let documents: BTreeSet<&str> = of_side.map(|(record, _)| document_name(record)).collect();
-        documents.len() as u64
-    };
-    let sides = (0..NAMES.len())
-        .filter(|side| options.fractions.share(*side) > 0.0)
-        .map(|side| Side {
-            name: NAMES[side],
-            file: shown(&path_of(options, NAMES[side])),
-            records: sides.iter().filter(|s| **s == side).count() as u64,
-            documents: documents_of(side),
-            asked: options.fractions.share(side),
-        });
-    SplitReport {
-        file: facts.file.clone(),
-        by: options.by.clone(),
-        seed: options.seed,
-        records: facts.records.len() as u64,
-        documents: groups.documents as u64,
-        sides: sides.collect(),
-        without_key: groups.without_key as u64,
-        joined_by_source: groups.joined_by_source as u64,
-        joined_by_image: groups.joined_by_image as u64,
-        common_images: groups
-            .common_images
-            .iter()
-            .map(|i| shown_short(&images.paths[*i]))
-            .collect(),
-        moved: assignment.moved.len() as u64,
-        moved_to_fill: assignment.moved_to_fill.len() as u64,
-    }
-}
-
-fn document_name(record: &RecordFacts) -> &str {
-    record.group.as_deref().unwrap_or(&record.id)
 }
 
 #[cfg(test)]

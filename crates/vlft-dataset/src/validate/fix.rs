@@ -1,6 +1,7 @@
 //! `--fix-out`: the records that are valid, and those that can be made so without guessing: `\` in
 //! image paths, a markdown fence around an answer, a byte order mark, empty lines. Image paths are
-//! rewritten for the new file's directory. What is left out is counted; its problems were told.
+//! rewritten for the new file's directory. Of records that are there twice the first is kept. What is
+//! left out stands in `F2.rejects.jsonl`, with the rule, the place and the reason.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,8 +15,9 @@ use super::target::unfenced;
 use super::{Checked, Checker, Options, ReadLine};
 use crate::image_path::{Rebase, base_of, find, slashed};
 use crate::jsonl::{Writer, shown};
-use crate::problem::Rule;
+use crate::problem::Problem;
 use crate::record::{Part, Record, Role};
+use crate::rules::Rule;
 
 /// What became of the records: written + left out = records.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -25,13 +27,32 @@ pub struct Fixed {
     pub left_out: u64,
     /// Records (or lines) that were mended, by rule.
     pub mended: BTreeMap<Rule, u64>,
+    /// The list of what was left out; there is none when nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejects: Option<String>,
+}
+
+/// One line of `F2.rejects.jsonl`.
+#[derive(Serialize)]
+struct Reject<'a> {
+    rule: Rule,
+    /// `FILE:LINE:COLUMN`.
+    place: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    reason: &'a str,
+    /// What else is wrong with the record.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    also: Vec<String>,
 }
 
 pub(crate) struct Fixer {
     writer: Writer,
+    rejects: Writer,
     rebase: Rebase,
     base: PathBuf,
     fixed: Fixed,
+    rejects_path: PathBuf,
 }
 
 impl Fixer {
@@ -46,15 +67,23 @@ impl Fixer {
             out,
             std::iter::once(options.file.as_path()).chain(schema),
         )?;
-        if !out.is_dir() {
-            check_free(out, options.existing).map_err(|e| {
+        let rejects_path = out.with_extension("rejects.jsonl");
+        not_an_input("--fix-out", &rejects_path, [options.file.as_path()])?;
+        for path in [out, &rejects_path]
+            .into_iter()
+            .filter(|path| !path.is_dir())
+        {
+            check_free(path, options.existing).map_err(|e| {
                 e.hint("pass `--force` to replace it, or choose another `--fix-out`")
             })?;
         }
         let writer = Writer::create(out, options.existing)?;
+        let rejects = Writer::create(&rejects_path, options.existing)?;
         let base = base_of(&options.file).to_path_buf();
         Ok(Some(Self {
             writer,
+            rejects,
+            rejects_path,
             rebase: Rebase::new(&base, base_of(out))?,
             base,
             fixed: Fixed {
@@ -85,9 +114,34 @@ impl Fixer {
             }
             None => {
                 self.fixed.left_out += 1;
-                Ok(())
+                self.reject(checked)
             }
         }
+    }
+
+    fn reject(&mut self, checked: &Checked) -> Result<()> {
+        let place = |problem: &Problem| match problem.column {
+            Some(column) => format!("{}:{}:{column}", problem.file, problem.line),
+            None => format!("{}:{}", problem.file, problem.line),
+        };
+        let mut reasons = checked.problems.iter().filter(|p| is_reason(p));
+        let first = reasons.next().expect("a record is left out for a reason");
+        self.rejects.write(&Reject {
+            rule: first.rule,
+            place: place(first),
+            id: first.id.as_deref(),
+            reason: &first.message,
+            also: reasons
+                .map(|problem| {
+                    format!(
+                        "{} {}: {}",
+                        place(problem),
+                        problem.rule.id(),
+                        problem.message
+                    )
+                })
+                .collect(),
+        })
     }
 
     /// The record as it may be written, or `None`.
@@ -100,7 +154,7 @@ impl Fixer {
         let faults: Vec<Rule> = checked
             .problems
             .iter()
-            .filter(|p| p.is_error())
+            .filter(|p| is_reason(p))
             .map(|p| p.rule)
             .collect();
         let mut mended = record.clone();
@@ -113,8 +167,9 @@ impl Fixer {
             }
             self.mend_parts(&mut mended);
             // What stood behind the fence may be wrong in its own way.
-            let (findings, _) = checker.record(&mended);
-            if findings
+            let found = checker.record(&mended);
+            if found
+                .findings
                 .iter()
                 .any(|f| f.rule.severity() == vlft_base::Severity::Error)
             {
@@ -156,7 +211,26 @@ impl Fixer {
     }
 
     pub(crate) fn commit(self) -> Result<Fixed> {
-        self.writer.commit()?;
-        Ok(self.fixed)
+        let Self {
+            writer,
+            rejects,
+            mut fixed,
+            rejects_path,
+            ..
+        } = self;
+        writer.commit()?;
+        if rejects.lines() > 0 {
+            rejects.commit()?;
+            fixed.rejects = Some(shown(&rejects_path));
+        } else if rejects_path.is_file() {
+            // With `--force`, the list of an earlier run.
+            std::fs::remove_file(&rejects_path).map_err(|e| cannot("remove", &rejects_path, e))?;
+        }
+        Ok(fixed)
     }
+}
+
+/// Why a record is left out: its errors, and that it is there already.
+fn is_reason(problem: &Problem) -> bool {
+    problem.is_error() || problem.rule == Rule::DuplicateRecord
 }

@@ -2,16 +2,19 @@
 //! The limits are those of the processor that will read it: [`crate::image_limits`].
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
-use image::{ImageFormat, ImageReader};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use sha2::{Digest, Sha256};
 use vlft_base::format::{bytes, grouped};
 
 use super::Decode;
 use crate::image_limits::{
     MAX_FILE_BYTES, MAX_PIXELS, decoder_limits, is_accepted, jpeg_has_an_end,
 };
+use crate::perceptual::PageHash;
 
 /// Why a file is no usable image. Fits after "image `x`: ".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +37,33 @@ impl Unreadable {
     }
 }
 
+/// What was seen of a file that is a usable image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// (width, height) in pixels on disk.
+    pub size: (u32, u32),
+    /// EXIF says that it is to be turned or mirrored.
+    pub is_rotated: bool,
+    /// What only a look at all of it shows ([`Decode::Full`]).
+    pub content: Option<Content>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// The first half of the SHA-256 of the file.
+    pub sha256: u128,
+    pub has_transparent_parts: bool,
+    pub looks: Option<PageHash>,
+}
+
 /// (width, height) in pixels on disk.
 pub fn check(path: &Path, decode: Decode) -> Result<(u32, u32), Unreadable> {
+    look(path, decode).map(|looked| looked.size)
+}
+
+/// [`check`], and what else was seen. [`Decode::None`] looks at the header too: whoever does not want
+/// that does not ask.
+pub fn look(path: &Path, decode: Decode) -> Result<Looked, Unreadable> {
     let file = File::open(path).map_err(|e| Unreadable::new(format!("cannot be opened: {e}")))?;
     let length = file.metadata().map_or(0, |metadata| metadata.len());
     if length > MAX_FILE_BYTES {
@@ -47,14 +75,45 @@ pub fn check(path: &Path, decode: Decode) -> Result<(u32, u32), Unreadable> {
     }
     let mut reader = BufReader::new(file);
     let format = kind(&mut reader)?;
-    let image = || {
-        let file =
-            File::open(path).map_err(|e| Unreadable::new(format!("cannot be opened: {e}")))?;
-        let mut reader = ImageReader::with_format(BufReader::new(file), format);
-        reader.limits(decoder_limits());
-        Ok(reader)
-    };
-    let (width, height) = image()?.into_dimensions().map_err(|e| damaged(&e))?;
+    if decode != Decode::Full {
+        let (decoder, size, orientation) = open(reader, format)?;
+        drop(decoder);
+        return Ok(Looked {
+            size,
+            is_rotated: orientation != Orientation::NoTransforms,
+            content: None,
+        });
+    }
+    let mut whole = Vec::with_capacity(length as usize);
+    reader
+        .read_to_end(&mut whole)
+        .map_err(|e| Unreadable::new(format!("cannot be read: {e}")))?;
+    let (decoder, size, orientation) = open(Cursor::new(&whole), format)?;
+    if format == ImageFormat::Jpeg && !jpeg_has_an_end(&whole) {
+        return Err(cut_short("there is no end marker"));
+    }
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| damaged(&e))?;
+    image.apply_orientation(orientation);
+    Ok(Looked {
+        size,
+        is_rotated: orientation != Orientation::NoTransforms,
+        content: Some(Content {
+            sha256: half_sha256(&whole),
+            has_transparent_parts: is_transparent(&image),
+            looks: PageHash::of(&image),
+        }),
+    })
+}
+
+/// Reads the header and refuses what nobody means.
+fn open<'a, R: BufRead + Seek + 'a>(
+    source: R,
+    format: ImageFormat,
+) -> Result<(impl ImageDecoder + 'a, (u32, u32), Orientation), Unreadable> {
+    let mut reader = ImageReader::with_format(source, format);
+    reader.limits(decoder_limits());
+    let mut decoder = reader.into_decoder().map_err(|e| damaged(&e))?;
+    let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 {
         return Err(Unreadable::new(format!("is {width} x {height} pixels")));
     }
@@ -67,13 +126,39 @@ pub fn check(path: &Path, decode: Decode) -> Result<(u32, u32), Unreadable> {
         ))
         .hint("scale it down; the model sees a fraction of this anyway"));
     }
-    if decode == Decode::Full {
-        if format == ImageFormat::Jpeg && !has_an_end(&mut reader) {
-            return Err(cut_short("there is no end marker"));
+    let orientation = decoder.orientation().map_err(|e| damaged(&e))?;
+    Ok((decoder, (width, height), orientation))
+}
+
+/// The first half of the SHA-256: enough to tell images apart.
+pub(crate) fn half_sha256(bytes: &[u8]) -> u128 {
+    let digest = Sha256::digest(bytes);
+    let half = digest.iter().take(16);
+    half.fold(0, |hash, byte| hash << 8 | u128::from(*byte))
+}
+
+/// The image that the bytes are, upright; `None` when they are none that is accepted.
+pub(crate) fn decoded(bytes: &[u8]) -> Option<DynamicImage> {
+    let format = image::guess_format(bytes)
+        .ok()
+        .filter(|format| is_accepted(*format))?;
+    let (decoder, _, orientation) = open(Cursor::new(bytes), format).ok()?;
+    let mut image = DynamicImage::from_decoder(decoder).ok()?;
+    image.apply_orientation(orientation);
+    Some(image)
+}
+
+/// Whether any pixel is not opaque. An alpha channel that says nothing is no fault.
+fn is_transparent(image: &DynamicImage) -> bool {
+    image.color().has_alpha()
+        && match image {
+            DynamicImage::ImageRgba8(pixels) => pixels.pixels().any(|pixel| pixel.0[3] < 255),
+            DynamicImage::ImageLumaA8(pixels) => pixels.pixels().any(|pixel| pixel.0[1] < 255),
+            other => other
+                .to_luma_alpha16()
+                .pixels()
+                .any(|pixel| pixel.0[1] < u16::MAX),
         }
-        image()?.decode().map_err(|e| damaged(&e))?;
-    }
-    Ok((width, height))
 }
 
 /// By its first bytes: extensions lie.
@@ -122,11 +207,6 @@ fn cut_short(why: &str) -> Unreadable {
     Unreadable::new(format!("is cut short: {why}")).hint("copy or unpack it again")
 }
 
-fn has_an_end(reader: &mut impl Read) -> bool {
-    let mut bytes = Vec::new();
-    reader.read_to_end(&mut bytes).is_ok() && jpeg_has_an_end(&bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -160,6 +240,38 @@ mod tests {
                 let error = check(&path, Decode::Full).unwrap_err();
                 assert!(error.hint.is_some(), "{name} {share}: {error:?}");
             }
+        }
+    }
+
+    #[test]
+    fn rotation_transparency_and_looks_are_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.png");
+        let mut image = noise(64, 48).to_rgba8();
+        image.save(&path).unwrap();
+        let opaque = look(&path, Decode::Full).unwrap();
+        assert!(!opaque.is_rotated && !opaque.content.unwrap().has_transparent_parts);
+        assert!(opaque.content.unwrap().looks.is_some());
+        assert_eq!(look(&path, Decode::Header).unwrap().content, None);
+        image.get_pixel_mut(5, 5).0[3] = 254;
+        image.save(&path).unwrap();
+        let holed = look(&path, Decode::Full).unwrap().content.unwrap();
+        assert!(holed.has_transparent_parts && holed.sha256 != opaque.content.unwrap().sha256);
+
+        // EXIF, little endian, one entry: orientation 6, to be turned by 90 degrees.
+        let exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+        let mut jpeg = Vec::new();
+        noise(64, 48)
+            .write_to(&mut Cursor::new(&mut jpeg), ImageFormat::Jpeg)
+            .unwrap();
+        let mut turned = jpeg[..2].to_vec();
+        turned.extend([0xff, 0xe1, 0, exif.len() as u8 + 2]);
+        turned.extend(exif);
+        turned.extend(&jpeg[2..]);
+        fs::write(&path, turned).unwrap();
+        for decode in [Decode::Full, Decode::Header] {
+            let looked = look(&path, decode).unwrap();
+            assert!(looked.is_rotated && looked.size == (64, 48));
         }
     }
 

@@ -1,7 +1,7 @@
-//! The rules about images: their paths, that they are there, that they can be used.
+//! The rules about images: their paths, that they are there, that they can be used. And what tells an
+//! image from others, for the rules about copies.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,31 +9,63 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use vlft_base::did_you_mean;
 
 use super::Decode;
-use super::image_file;
+use super::image_file::{self, Looked};
 use crate::image_limits::MAX_ASPECT_RATIO;
 use crate::image_path::{base_of, beside, find, slashed};
 use crate::json::Step;
 use crate::jsonl::shown;
-use crate::problem::{Finding, Rule};
+use crate::known_pages::KnownPages;
+use crate::perceptual::PageHash;
+use crate::problem::Finding;
 use crate::record::{Part, Record};
+use crate::rules::{Rule, Section, Selection};
+use crate::seen::hash;
 
 /// Less than a merged patch of the model: it is blown up before anything is seen.
 const SMALL_SIDE: u32 = 28;
 
+/// More pixels than this are a burden to decode and mostly thrown away.
+const LARGE_PIXELS: u64 = 50_000_000;
+
 pub(crate) struct ImageRules<'a> {
     base: &'a Path,
     decode: Decode,
-    /// Hashes of paths that were found good: many records may share a page.
-    good: Mutex<HashSet<u64>>,
+    rules: &'a Selection,
+    known: KnownPages,
+    /// Images that were opened and found good: many records may share a page.
+    good: Mutex<HashMap<u64, Option<u128>>>,
     listings: Mutex<HashMap<PathBuf, Vec<String>>>,
     hints_left: AtomicUsize,
 }
 
+/// What tells an image from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ImageId {
+    /// Of its path.
+    pub(crate) path: u64,
+    /// The first half of its SHA-256, where it is known.
+    pub(crate) sha256: Option<u128>,
+    /// Where the image was opened, and for the first time.
+    pub(crate) looks: Option<PageHash>,
+}
+
+impl ImageId {
+    /// Whether two records show the same image here. By bytes where both are known.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self.sha256, other.sha256) {
+            (Some(a), Some(b)) => a == b,
+            _ => self.path == other.path,
+        }
+    }
+}
+
 impl<'a> ImageRules<'a> {
-    pub(crate) fn new(base: &'a Path, decode: Decode) -> Self {
+    pub(crate) fn new(base: &'a Path, decode: Decode, rules: &'a Selection) -> Self {
         Self {
             base,
             decode,
+            rules,
+            known: KnownPages::default(),
             good: Mutex::default(),
             listings: Mutex::default(),
             // Looking for the nearest name in a folder of 100 000 is slow; a thousand times is enough.
@@ -41,34 +73,71 @@ impl<'a> ImageRules<'a> {
         }
     }
 
-    pub(crate) fn check(&self, record: &Record) -> Vec<Finding> {
+    /// What is wrong with the images of a record, and what they are, in order.
+    pub(crate) fn check(&self, record: &Record) -> (Vec<Finding>, Vec<ImageId>) {
         let mut findings = Vec::new();
+        let mut ids = Vec::new();
         for (message_index, message) in record.messages.iter().enumerate() {
             for (part_index, part) in message.content.iter().enumerate() {
                 if let Part::Image(image) = part {
-                    let path: [Step; 5] = [
-                        "messages".into(),
-                        message_index.into(),
-                        "content".into(),
-                        part_index.into(),
-                        "image".into(),
-                    ];
-                    let found = self.path(image);
-                    let at = |(rule, message, hint): Told| Finding {
+                    let (found, id) = self.path(image);
+                    ids.push(id);
+                    findings.extend(found.into_iter().map(|(rule, message, hint)| Finding {
                         rule,
-                        path: path.to_vec(),
+                        path: vec![
+                            "messages".into(),
+                            message_index.into(),
+                            "content".into(),
+                            part_index.into(),
+                            "image".into(),
+                        ],
                         message,
                         hint,
-                    };
-                    findings.extend(found.into_iter().map(at));
+                    }));
                 }
             }
         }
-        findings
+        (findings, ids)
     }
 
-    fn path(&self, image: &str) -> Vec<Told> {
-        let told = |rule, message: String, hint: &str| vec![(rule, message, Some(hint.to_owned()))];
+    /// What the images of a record are, for a second look at it.
+    pub(crate) fn ids(&self, record: &Record) -> Vec<ImageId> {
+        record.images().map(|image| self.path(image).1).collect()
+    }
+
+    /// The name and the place of the image whose path has this hash.
+    pub(crate) fn named(&self, record: &Record, path: u64) -> Option<(String, Vec<Step>)> {
+        record.messages.iter().enumerate().find_map(|(m, message)| {
+            message
+                .content
+                .iter()
+                .enumerate()
+                .find_map(|(p, part)| match part {
+                    Part::Image(image) if self.path(image).1.path == path => Some((
+                        image.clone(),
+                        vec![
+                            "messages".into(),
+                            m.into(),
+                            "content".into(),
+                            p.into(),
+                            "image".into(),
+                        ],
+                    )),
+                    _ => None,
+                })
+        })
+    }
+
+    fn path(&self, image: &str) -> (Vec<Told>, ImageId) {
+        let unknown = |path: &Path| ImageId {
+            path: hash(path),
+            sha256: None,
+            looks: None,
+        };
+        let told = |rule, message: String, hint: &str| {
+            let findings = vec![(rule, message, Some(hint.to_owned()))];
+            (findings, unknown(Path::new(image)))
+        };
         if image.trim().is_empty() {
             return told(
                 Rule::PathEmpty,
@@ -109,62 +178,64 @@ impl<'a> ImageRules<'a> {
                 Some("whoever moves the dataset must move that folder too".to_owned()),
             ));
         }
-        match find(self.base, &usable) {
-            None => findings.push(self.missing(&usable)),
-            Some(found) => {
-                if found.elsewhere {
-                    findings.push((
-                        Rule::ImageElsewhere,
-                        format!("image found only relative to the working directory: `{usable}`"),
-                        Some(
-                            "paths are relative to the JSONL file; `--fix-out` rewrites them"
-                                .to_owned(),
-                        ),
-                    ));
-                }
-                findings.extend(self.file(&found.path, &usable));
-            }
+        let Some(found) = find(self.base, &usable) else {
+            findings.push(self.missing(&usable));
+            return (findings, unknown(Path::new(&usable)));
+        };
+        if found.elsewhere {
+            findings.push((
+                Rule::ImageElsewhere,
+                format!("image found only relative to the working directory: `{usable}`"),
+                Some("paths are relative to the JSONL file; `--fix-out` rewrites them".to_owned()),
+            ));
         }
-        findings
+        let (faults, id) = self.file(&found.path, &usable);
+        findings.extend(faults);
+        (findings, id)
     }
 
-    fn file(&self, path: &Path, image: &str) -> Vec<Told> {
-        let mut hasher = DefaultHasher::new();
-        path.hash(&mut hasher);
-        let key = hasher.finish();
-        if lock(&self.good).contains(&key) {
-            return Vec::new();
+    fn file(&self, path: &Path, image: &str) -> (Vec<Told>, ImageId) {
+        let mut id = ImageId {
+            path: hash(path),
+            sha256: None,
+            looks: None,
+        };
+        if self.decode == Decode::None || !self.rules.any_of(Section::Images) {
+            id.sha256 = self.known_sha256(path);
+            return (Vec::new(), id);
         }
-        let mut findings = Vec::new();
-        match image_file::check(path, self.decode) {
+        if let Some(sha256) = lock(&self.good).get(&id.path) {
+            id.sha256 = *sha256;
+            return (Vec::new(), id);
+        }
+        let looked = match image_file::look(path, self.decode) {
+            Ok(looked) => looked,
             Err(error) => {
-                findings.push((
-                    Rule::ImageUnreadable,
-                    format!("image `{image}` {}", error.message),
-                    error.hint,
-                ));
+                let message = format!("image `{image}` {}", error.message);
+                return (vec![(Rule::ImageUnreadable, message, error.hint)], id);
             }
-            Ok((width, height)) => {
-                let (short, long) = (width.min(height), width.max(height));
-                if u64::from(long) > u64::from(MAX_ASPECT_RATIO) * u64::from(short) {
-                    findings.push((
-                        Rule::ImageAspect,
-                        format!("image `{image}` is {width} x {height}: more than {MAX_ASPECT_RATIO} times as long as wide"),
-                        Some("cut it into pieces, or leave it out".to_owned()),
-                    ));
-                } else if short < SMALL_SIDE {
-                    findings.push((
-                        Rule::ImageSmall,
-                        format!("image `{image}` is only {width} x {height} pixels"),
-                        Some("rasterize the page at a higher resolution".to_owned()),
-                    ));
-                }
-            }
+        };
+        id.sha256 = match looked.content {
+            Some(content) => Some(content.sha256),
+            None => self.known_sha256(path),
+        };
+        id.looks = looked.content.and_then(|content| content.looks);
+        let faults = faults(image, &looked);
+        if faults.is_empty() {
+            lock(&self.good).insert(id.path, id.sha256);
         }
-        if findings.is_empty() {
-            lock(&self.good).insert(key);
-        }
-        findings
+        (faults, id)
+    }
+
+    /// What manifests say of pages' looks, by the first half of the image's SHA-256.
+    pub(crate) fn each_look(&self, take: impl FnMut(u128, PageHash)) {
+        self.known.each_look(take);
+    }
+
+    /// From the manifest; only needed to know copies.
+    fn known_sha256(&self, path: &Path) -> Option<u128> {
+        let wanted = self.rules.any_of(Section::Copies);
+        wanted.then(|| self.known.sha256(path)).flatten()
     }
 
     fn missing(&self, image: &str) -> Told {
@@ -201,6 +272,58 @@ impl<'a> ImageRules<'a> {
         let before = &image[..image.len() - image.rsplit('/').next().map_or(0, str::len)];
         Some(format!("did you mean `{before}{near}`?"))
     }
+}
+
+/// What is wrong with an image that can be read.
+fn faults(image: &str, looked: &Looked) -> Vec<Told> {
+    let (width, height) = looked.size;
+    let (short, long) = (width.min(height), width.max(height));
+    let pixels = u64::from(width) * u64::from(height);
+    let mut faults = Vec::new();
+    let mut told =
+        |rule, message: String, hint: &str| faults.push((rule, message, Some(hint.to_owned())));
+    if u64::from(long) > u64::from(MAX_ASPECT_RATIO) * u64::from(short) {
+        told(
+            Rule::ImageAspect,
+            format!(
+                "image `{image}` is {width} x {height}: more than {MAX_ASPECT_RATIO} times as long as wide"
+            ),
+            "cut it into pieces, or leave it out",
+        );
+    } else if short < SMALL_SIDE {
+        told(
+            Rule::ImageSmall,
+            format!("image `{image}` is only {width} x {height} pixels"),
+            "rasterize the page at a higher resolution",
+        );
+    } else if pixels > LARGE_PIXELS {
+        told(
+            Rule::ImageLarge,
+            format!(
+                "image `{image}` has {} million pixels ({width} x {height})",
+                pixels / 1_000_000
+            ),
+            "the model sees a million or so: rasterize with `--max-pixels`, or scale it down once",
+        );
+    }
+    if looked.is_rotated {
+        told(
+            Rule::ImageRotated,
+            format!("image `{image}` is to be turned before it is shown, by its EXIF data"),
+            "training does so, other programs may not: save it upright",
+        );
+    }
+    if looked
+        .content
+        .is_some_and(|content| content.has_transparent_parts)
+    {
+        told(
+            Rule::ImageAlpha,
+            format!("image `{image}` has transparent parts"),
+            "training puts it on white, other programs may not: save it without transparency",
+        );
+    }
+    faults
 }
 
 /// What a rule says: the rule, the message, a hint.

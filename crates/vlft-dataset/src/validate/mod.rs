@@ -1,16 +1,17 @@
 //! `validate`: every problem of a JSONL file in one pass, in the order of the lines. Lines are read
-//! as a stream and looked at in parallel; what is remembered of each is its id (as a hash) and
-//! nothing else, so the file may be larger than memory.
+//! as a stream and looked at in parallel; what is remembered of each is some 80 bytes (`copies`,
+//! `twins`), so the file may be larger than memory.
 //!
-//! The rules are listed in [`crate::problem::RULES`]; [`crate::structure`] holds those about turns
+//! The rules are listed in [`crate::rules::RULES`]; [`crate::structure`] holds those about turns
 //! and texts, `images` and `target` those about images and answers.
 
+mod copies;
 mod fix;
-
 pub mod image_file;
 mod images;
 mod report;
 mod target;
+mod twins;
 
 use std::path::{Path, PathBuf};
 
@@ -18,24 +19,28 @@ use rayon::prelude::*;
 use vlft_base::Result;
 use vlft_base::output::Existing;
 
-use crate::ids::Ids;
 use crate::image_path::base_of;
+use crate::json;
 use crate::jsonl::{self, Line, Lines, shown};
-use crate::problem::{Finding, Problem, Rule};
-use crate::record::Record;
+use crate::problem::{Finding, Problem};
+use crate::record::{Record, Role};
+use crate::rules::{Rule, Section, Selection};
 use crate::structure;
-use crate::token_counter::TokenCounter;
+use crate::token_counter::{TokenCount, TokenCounter};
+use copies::Copies;
 pub use fix::Fixed;
 use fix::Fixer;
-use images::ImageRules;
-pub use report::Summary;
+use images::{ImageId, ImageRules};
+pub use report::{Summary, Tokens};
 use target::TargetRules;
+use twins::{Twin, Twins};
 
 /// What to look at, and how closely.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub file: PathBuf,
     pub decode: Decode,
+    pub rules: Selection,
     /// A JSON Schema that every answer must satisfy.
     pub target_schema: Option<PathBuf>,
     /// Only with a token counter.
@@ -52,6 +57,8 @@ pub enum Decode {
     Full,
     /// Kind and size only.
     Header,
+    /// That the file is there.
+    None,
 }
 
 /// Looks at every record and tells `sink` each problem, in the order of the lines. `progress` hears
@@ -63,16 +70,22 @@ pub fn validate(
     progress: &dyn Fn(u64),
 ) -> Result<Summary> {
     let file = shown(&options.file);
+    let rules = &options.rules;
     let checker = Checker {
         base: base_of(&options.file),
-        images: ImageRules::new(base_of(&options.file), options.decode),
+        rules,
+        images: ImageRules::new(base_of(&options.file), options.decode, rules),
         target: TargetRules::new(options.target_schema.as_deref())?,
+        control_tokens: counter
+            .map(|counter| counter.control_tokens())
+            .unwrap_or_default(),
         counter,
         max_tokens: options.max_tokens,
     };
     let mut fixer = Fixer::create(options)?;
     let mut lines = Lines::open(&options.file)?;
-    let mut ids = Ids::default();
+    let mut copies = Copies::new(&options.file)?;
+    let mut twins = Twins::default();
     let mut summary = Summary::new(&file);
     let mut read = 0;
     loop {
@@ -85,14 +98,17 @@ pub fn validate(
             .map(|line| check_line(line, &checker, &file))
             .collect();
         for (line, mut checked) in batch.iter().zip(checked) {
-            if let (Some(record), Ok(line)) = (&checked.record, line) {
-                if let Some(first) = ids.first_line(&record.id, line.number) {
-                    let number = line.number;
-                    let twice = jsonl::duplicate_id(&record.id, first, &file, number, &line.text);
-                    checked.problems.push(twice);
-                }
+            if let Ok(line) = line {
+                copies.line(line);
+                compare(line, &mut checked, &mut copies, &checker, &file)?;
                 read += line.text.len() as u64 + 1;
             }
+            if let (Some(record), Ok(line)) = (&checked.record, line)
+                && (rules.has(Rule::DuplicateImage) || rules.has(Rule::NearImage))
+            {
+                twins.add(record, line.number, &checked.images);
+            }
+            checked.problems.retain(|problem| rules.has(problem.rule));
             if let Some(fixer) = &mut fixer {
                 fixer.line(line, &checked, &checker)?;
             }
@@ -106,10 +122,81 @@ pub fn validate(
     if summary.records == 0 {
         return Err(jsonl::no_records(&options.file));
     }
+    copies.forget();
+    for twin in twins.find(rules, |take| checker.images.each_look(take)) {
+        let problem = told(twin, &mut copies, &checker, &file)?;
+        summary.count(&problem);
+        for problem in summary.arranged(vec![problem]) {
+            sink(problem);
+        }
+    }
     if let Some(fixer) = fixer {
         summary.fixed = Some(fixer.commit()?);
     }
     Ok(summary)
+}
+
+/// The rules that need the lines before this one.
+fn compare(
+    line: &Line,
+    checked: &mut Checked,
+    copies: &mut Copies,
+    checker: &Checker<'_>,
+    file: &str,
+) -> Result<()> {
+    let Some(record) = &checked.record else {
+        return Ok(());
+    };
+    let rules = checker.rules;
+    let number = line.number;
+    if rules.has(Rule::DuplicateId)
+        && let Some(first) = copies.same_id(record, number)?
+    {
+        let twice = jsonl::duplicate_id(&record.id, first, file, number, &line.text);
+        checked.problems.push(twice.of_record(&record.id));
+    }
+    if !checked.prompts.is_empty() {
+        let known = |record: &Record| checker.images.ids(record);
+        let found =
+            copies.same_prompt(record, &checked.images, &checked.prompts, number, &known)?;
+        let place = |finding| Problem::of(finding, file, number, &line.text).of_record(&record.id);
+        checked.problems.extend(found.into_iter().map(place));
+    }
+    Ok(())
+}
+
+/// The message for an image that is there twice. Its line is read again for its name.
+fn told(twin: Twin, copies: &mut Copies, checker: &Checker<'_>, file: &str) -> Result<Problem> {
+    let mut named = |line: u64, path: u64| -> Result<Option<(String, String, Vec<json::Step>)>> {
+        Ok(copies.record(line)?.and_then(|(text, record)| {
+            let (image, at) = checker.images.named(&record, path)?;
+            Some((text, image, at))
+        }))
+    };
+    let first = named(twin.first_line, twin.first_path)?;
+    let first = first.map_or_else(
+        || "another image".to_owned(),
+        |(_, image, _)| format!("`{image}`"),
+    );
+    let (text, image, at) = named(twin.line, twin.path)?.unwrap_or_default();
+    let what = match twin.rule {
+        Rule::DuplicateImage => "has the same bytes as",
+        _ => "looks the same as",
+    };
+    let line = twin.first_line;
+    let mut message = format!("image `{image}` {what} {first} in line {line}, of another document");
+    let hint = if twin.documents > crate::split::COMMON {
+        message += &format!("; so do the images of {} documents in all", twin.documents);
+        "the back of a form is fine; it is told once"
+    } else {
+        "one document under two names? `vlft split` keeps them together"
+    };
+    Ok(Problem::of(
+        Finding::new(twin.rule, at, message).hint(hint),
+        file,
+        twin.line,
+        &text,
+    ))
 }
 
 type ReadLine = std::result::Result<Line, Problem>;
@@ -135,7 +222,10 @@ pub(crate) struct Checked {
     /// `None` for an empty line and for a line that is no record.
     pub(crate) record: Option<Record>,
     pub(crate) is_empty_line: bool,
-    pub(crate) tokens: Option<usize>,
+    pub(crate) tokens: Option<TokenCount>,
+    pub(crate) images: Vec<ImageId>,
+    /// See [`copies::prompts`]; empty when nobody asks.
+    prompts: Vec<u64>,
 }
 
 impl Checked {
@@ -150,6 +240,8 @@ fn check_line(line: &ReadLine, checker: &Checker<'_>, file: &str) -> Checked {
         record: None,
         is_empty_line: false,
         tokens: None,
+        images: Vec::new(),
+        prompts: Vec::new(),
     };
     let line = match line {
         Ok(line) => line,
@@ -173,11 +265,19 @@ fn check_line(line: &ReadLine, checker: &Checker<'_>, file: &str) -> Checked {
     }
     match jsonl::parse(&line.text, file, line.number) {
         Ok(record) => {
-            let (findings, tokens) = checker.record(&record);
+            let found = checker.record(&record);
             let place =
                 |finding| Problem::of(finding, file, line.number, &line.text).of_record(&record.id);
-            checked.problems.extend(findings.into_iter().map(place));
-            checked.tokens = tokens;
+            checked
+                .problems
+                .extend(found.findings.into_iter().map(place));
+            if checker.rules.has(Rule::ConflictingAnswers)
+                || checker.rules.has(Rule::DuplicateRecord)
+            {
+                checked.prompts = copies::prompts(&record, &found.images);
+            }
+            checked.images = found.images;
+            checked.tokens = found.tokens;
             checked.record = Some(record);
         }
         Err(problems) => checked.problems.extend(problems),
@@ -188,27 +288,62 @@ fn check_line(line: &ReadLine, checker: &Checker<'_>, file: &str) -> Checked {
 /// All rules that look at one record.
 pub(crate) struct Checker<'a> {
     base: &'a Path,
+    rules: &'a Selection,
     images: ImageRules<'a>,
     target: TargetRules,
     counter: Option<&'a dyn TokenCounter>,
+    /// Of the model's tokenizer.
+    control_tokens: Vec<String>,
     max_tokens: Option<usize>,
 }
 
+/// What was found in one record.
+pub(crate) struct Found {
+    pub(crate) findings: Vec<Finding>,
+    images: Vec<ImageId>,
+    tokens: Option<TokenCount>,
+}
+
 impl Checker<'_> {
-    pub(crate) fn record(&self, record: &Record) -> (Vec<Finding>, Option<usize>) {
-        let mut findings: Vec<Finding> = structure::check_id(record).into_iter().collect();
-        findings.extend(structure::check(record));
-        findings.extend(self.images.check(record));
-        findings.extend(self.target.check(record));
+    pub(crate) fn record(&self, record: &Record) -> Found {
+        let asked = |section| self.rules.any_of(section);
+        let mut findings: Vec<Finding> = Vec::new();
+        if asked(Section::Turns) || asked(Section::Texts) || asked(Section::Schema) {
+            findings.extend(structure::check_id(record));
+            findings.extend(structure::check(record));
+        }
+        let mut images = Vec::new();
+        if asked(Section::Images) || asked(Section::Copies) {
+            let (found, ids) = self.images.check(record);
+            findings.extend(found);
+            images = ids;
+        }
+        if asked(Section::Answers) {
+            findings.extend(self.target.check(record));
+        }
+        if self.rules.has(Rule::SpecialToken) && !self.control_tokens.is_empty() {
+            let known = findings
+                .iter()
+                .any(|finding| finding.rule == Rule::SpecialToken);
+            let found = structure::check_control_tokens(record, &self.control_tokens);
+            findings.extend(found.filter(|_| !known));
+        }
+        findings.retain(|finding| self.rules.has(finding.rule));
         // A record that is broken already would only be said to be broken again.
         let broken = findings
             .iter()
             .any(|f| f.rule.severity() == vlft_base::Severity::Error);
         let tokens = match self.counter {
-            Some(counter) if !broken => self.count(record, counter, &mut findings),
+            Some(counter) if !broken && asked(Section::Tokens) => {
+                self.count(record, counter, &mut findings)
+            }
             _ => None,
         };
-        (findings, tokens)
+        Found {
+            findings,
+            images,
+            tokens,
+        }
     }
 
     fn count(
@@ -216,7 +351,7 @@ impl Checker<'_> {
         record: &Record,
         counter: &dyn TokenCounter,
         findings: &mut Vec<Finding>,
-    ) -> Option<usize> {
+    ) -> Option<TokenCount> {
         use vlft_base::format::grouped;
         match counter.count(record, self.base) {
             Ok(count) => {
@@ -232,7 +367,8 @@ impl Checker<'_> {
                         "lower `data.max_pixels`, raise `data.max_tokens`, or leave it out with `--fix-out`",
                     ));
                 }
-                Some(count.total)
+                findings.extend(answers_changed(record, counter));
+                Some(count)
             }
             Err(error) => {
                 findings.push(Finding::new(Rule::Uncountable, [], error.to_string()));
@@ -240,6 +376,37 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// What the trained tokens spell, beside what the answers say.
+fn answers_changed(record: &Record, counter: &dyn TokenCounter) -> Vec<Finding> {
+    // An error is one of counting too, which was told.
+    let Ok(learned) = counter.learned(record) else {
+        return Vec::new();
+    };
+    let answers = record.messages.iter().enumerate();
+    let answers = answers.filter(|(_, message)| message.role == Role::Assistant);
+    answers
+        .zip(learned)
+        .filter_map(|((index, message), learned)| {
+            let answer = message.text();
+            if learned == answer {
+                return None;
+            }
+            let same = answer.chars().zip(learned.chars()).take_while(|(a, b)| a == b).count();
+            let rest = |text: &str| -> String { text.chars().skip(same).take(20).collect() };
+            let what = format!(
+                "the tokens that are trained on spell another answer: `{}` instead of `{}` at character {}",
+                rest(&learned).escape_debug(),
+                rest(&answer).escape_debug(),
+                same + 1
+            );
+            let path = ["messages".into(), index.into(), "content".into()];
+            Some(Finding::new(Rule::AnswerChanged, path, what).hint(
+                "the tokenizer composes letters and accents (Unicode NFC): write the answer so",
+            ))
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use vlft_base::format::{count, grouped};
 
 use super::Checked;
 use super::fix::Fixed;
-use crate::problem::{Problem, Rule};
+use crate::problem::Problem;
+use crate::rules::Rule;
 
 /// The last line of the JSON Lines: `{"type":"summary",..}`. records = valid + invalid.
 #[derive(Clone, Debug, Serialize)]
@@ -25,14 +26,27 @@ pub struct Summary {
     pub warnings: u64,
     /// Problems by rule.
     pub by_rule: BTreeMap<Rule, u64>,
-    /// The longest record, when tokens were counted.
+    /// When tokens were counted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_tokens: Option<usize>,
+    pub tokens: Option<Tokens>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fixed: Option<Fixed>,
     /// Hashes of the hints that were shown.
     #[serde(skip)]
     hinted: HashSet<u64>,
+}
+
+/// Of the records whose tokens could be counted.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Tokens {
+    pub records: u64,
+    pub total: u64,
+    /// Of images.
+    pub image: u64,
+    /// Trained on.
+    pub supervised: u64,
+    /// Of the longest record.
+    pub max: u64,
 }
 
 impl Summary {
@@ -46,7 +60,7 @@ impl Summary {
             errors: 0,
             warnings: 0,
             by_rule: BTreeMap::new(),
-            max_tokens: None,
+            tokens: None,
             fixed: None,
             hinted: HashSet::new(),
         }
@@ -66,15 +80,27 @@ impl Summary {
                 self.invalid += 1;
             }
         }
-        self.max_tokens = self.max_tokens.max(checked.tokens);
-        for problem in &checked.problems {
-            if problem.is_error() {
-                self.errors += 1;
-            } else {
-                self.warnings += 1;
-            }
-            *self.by_rule.entry(problem.rule).or_default() += 1;
+        if let Some(count) = &checked.tokens {
+            let tokens = self.tokens.get_or_insert_default();
+            tokens.records += 1;
+            tokens.total += count.total as u64;
+            tokens.image += count.image as u64;
+            tokens.supervised += count.supervised as u64;
+            tokens.max = tokens.max.max(count.total as u64);
         }
+        checked
+            .problems
+            .iter()
+            .for_each(|problem| self.count(problem));
+    }
+
+    pub(crate) fn count(&mut self, problem: &Problem) {
+        if problem.is_error() {
+            self.errors += 1;
+        } else {
+            self.warnings += 1;
+        }
+        *self.by_rule.entry(problem.rule).or_default() += 1;
     }
 
     /// In the order of their columns; a hint that was shown before is not shown again.
@@ -101,8 +127,15 @@ impl fmt::Display for Summary {
             grouped(self.invalid),
             count(self.warnings, "warning")
         )?;
-        if let Some(tokens) = self.max_tokens {
-            write!(f, "; longest record {} tokens", grouped(tokens as u64))?;
+        if let Some(tokens) = &self.tokens {
+            write!(
+                f,
+                "; longest record {} tokens\n{} in all: {} of images, {} trained on",
+                grouped(tokens.max),
+                count(tokens.total, "token"),
+                grouped(tokens.image),
+                grouped(tokens.supervised)
+            )?;
         }
         if self.by_rule.len() > 1 {
             let rules = self
@@ -128,6 +161,9 @@ impl fmt::Display for Fixed {
         )?;
         for (rule, mended) in &self.mended {
             write!(f, ", {} {}", rule.id(), grouped(*mended))?;
+        }
+        if let Some(rejects) = &self.rejects {
+            write!(f, "; see `{rejects}`")?;
         }
         Ok(())
     }

@@ -8,8 +8,9 @@ use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result};
 
 use crate::json::{self, Step};
-use crate::problem::{Finding, Rule};
+use crate::problem::Finding;
 use crate::record::{Message, Part, Record, Role};
+use crate::rules::Rule;
 
 pub(crate) struct TargetRules {
     schema: Option<jsonschema::Validator>,
@@ -47,6 +48,19 @@ impl TargetRules {
             ];
         }
         match json::parse(text) {
+            Ok(value) if json::is_nothing(&value) => {
+                let mut findings = self.value(&value, place);
+                findings.push(
+                    finding(
+                        Rule::TargetNothing,
+                        format!("the answer says nothing: `{}`", short(text)),
+                    )
+                    .hint(
+                        "check that the labels belong to these pages; a few such records are fine",
+                    ),
+                );
+                findings
+            }
             Ok(value) => self.value(&value, place),
             Err(error) => vec![not_json(text, &error, finding)],
         }
@@ -70,6 +84,15 @@ impl TargetRules {
             })
             .collect()
     }
+}
+
+fn short(text: &str) -> String {
+    const SHOWN: usize = 60;
+    let mut short: String = text.trim().chars().take(SHOWN).collect();
+    if short.len() < text.trim().len() {
+        short += "..";
+    }
+    short
 }
 
 /// The text part that holds the answer.

@@ -6,6 +6,7 @@ use std::path::Path;
 use vlft_base::Result;
 
 use super::*;
+use crate::perceptual::tests::page_of_boxes;
 use crate::token_counter::{Resize, TokenCount};
 
 struct Folder(tempfile::TempDir);
@@ -20,7 +21,8 @@ impl Folder {
             ("long.png", 1, 9000),
             ("tiny.png", 9, 9),
         ] {
-            image::RgbImage::new(width, height)
+            let shade = image::Rgb([name.as_bytes()[0]; 3]);
+            image::RgbImage::from_pixel(width, height, shade)
                 .save(folder.path("p").join(name))
                 .unwrap();
         }
@@ -37,6 +39,7 @@ impl Folder {
         Options {
             file: self.path("d.jsonl"),
             decode: Decode::Full,
+            rules: Selection::default(),
             target_schema: None,
             max_tokens: None,
             fix_out: None,
@@ -94,13 +97,25 @@ impl TokenCounter for Letters {
     fn resize(&self) -> Resize {
         Resize::QWEN3_VL
     }
+
+    /// As a tokenizer that knows no combining accent.
+    fn learned(&self, record: &Record) -> Result<Vec<String>> {
+        let answers = record.messages.iter().filter(|m| m.role == Role::Assistant);
+        Ok(answers
+            .map(|message| message.text().replace('\u{301}', ""))
+            .collect())
+    }
+
+    fn control_tokens(&self) -> Vec<String> {
+        vec!["<|own|>".into()]
+    }
 }
 
 fn line(id: &str, image: &str, answer: &str) -> String {
     let answer = serde_json::to_string(answer).unwrap();
     let image = serde_json::to_string(image).unwrap();
     format!(
-        r#"{{"id":"{id}","messages":[{{"role":"user","content":[{{"type":"image","image":{image}}},{{"type":"text","text":"Read."}}]}},{{"role":"assistant","content":[{{"type":"text","text":{answer}}}]}}]}}"#
+        r#"{{"id":"{id}","messages":[{{"role":"user","content":[{{"type":"image","image":{image}}},{{"type":"text","text":"Rd. {id}"}}]}},{{"role":"assistant","content":[{{"type":"text","text":{answer}}}]}}]}}"#
     )
 }
 
@@ -120,55 +135,55 @@ fn each_fault_is_told_at_its_place_with_its_rule() {
         (line("a", "p/1.png", r#"{"x":1}"#), &[][..]),
         // Images.
         (
-            line("a", "p/3.png", "{}"),
+            line("a", "p/3.png", "[1]"),
             &[
                 "d.jsonl:1:IMAGE: error[image-missing]: image not found: `p/3.png`\n  hint: did you mean `p/1.png`?",
             ],
         ),
         (
-            line("a", "q/1.png", "{}"),
+            line("a", "q/1.png", "[1]"),
             &[
                 "d.jsonl:1:IMAGE: error[image-missing]: image not found: `q/1.png`\n  hint: there is no directory `q`; paths are relative to the JSONL file",
             ],
         ),
         (
-            line("a", "p/cut.png", "{}"),
+            line("a", "p/cut.png", "[1]"),
             &[
                 "d.jsonl:1:IMAGE: error[image-unreadable]: image `p/cut.png` is cut short: the file ends too early\n  hint: copy or unpack it again",
             ],
         ),
         (
-            line("a", "p/long.png", "{}"),
+            line("a", "p/long.png", "[1]"),
             &[
                 "d.jsonl:1:IMAGE: error[image-aspect]: image `p/long.png` is 1 x 9000: more than 200 times as long as wide\n  hint: cut it into pieces, or leave it out",
             ],
         ),
         (
-            line("a", "p/tiny.png", "{}"),
+            line("a", "p/tiny.png", "[1]"),
             &[
                 "d.jsonl:1:IMAGE: warning[image-small]: image `p/tiny.png` is only 9 x 9 pixels\n  hint: rasterize the page at a higher resolution",
             ],
         ),
         (
-            line("a", "p\\1.png", "{}"),
+            line("a", "p\\1.png", "[1]"),
             &[
                 "d.jsonl:1:IMAGE: error[path-backslash]: backslash in the image path `p\\1.png`\n  hint: paths use `/` on every system; `--fix-out` rewrites them all",
             ],
         ),
         (
-            line("a", "C:\\p\\1.png", "{}"),
+            line("a", "C:\\p\\1.png", "[1]"),
             &[
                 "d.jsonl:1:IMAGE: error[path-absolute]: absolute image path: `C:\\p\\1.png`\n  hint: paths are relative to the JSONL file, so that the folder can be moved",
             ],
         ),
         (
-            line("a", "https://x.y/1.png", "{}"),
+            line("a", "https://x.y/1.png", "[1]"),
             &[
                 "d.jsonl:1:IMAGE: error[path-url]: the image is a URL: `https://x.y/1.png`\n  hint: save the image beside the JSONL file and name its path",
             ],
         ),
         (
-            line("a", "", "{}"),
+            line("a", "", "[1]"),
             &[
                 "d.jsonl:1:IMAGE: error[path-empty]: the image path is empty\n  hint: leave the part out, or name the file",
             ],
@@ -199,13 +214,13 @@ fn each_fault_is_told_at_its_place_with_its_rule() {
             ],
         ),
         (
-            line("a", "p/1.png", "```json\n{}\n```"),
+            line("a", "p/1.png", "```json\n[1]\n```"),
             &[
                 "d.jsonl:1:ANSWER: error[target-fence]: the answer stands in a markdown fence\n  hint: the fence would be learned; `--fix-out` removes it",
             ],
         ),
         (
-            line("", "p/1.png", "{}"),
+            line("", "p/1.png", "[1]"),
             &[
                 "d.jsonl:1:7: error[empty-id]: the id is empty\n  hint: give every record its own id; predictions and errors are named by it",
             ],
@@ -228,7 +243,7 @@ fn each_fault_is_told_at_its_place_with_its_rule() {
 #[test]
 fn all_problems_of_a_file_are_told_in_the_order_of_its_lines() {
     let folder = Folder::new();
-    let good = line("a", "p/1.png", "{}");
+    let good = line("a", "p/1.png", "[1]");
     let mut text = b"\xEF\xBB\xBF".to_vec();
     for part in [
         &good[..],
@@ -249,6 +264,7 @@ fn all_problems_of_a_file_are_told_in_the_order_of_its_lines() {
         [
             "d.jsonl:1",
             "d.jsonl:2",
+            "d.jsonl:3",
             "d.jsonl:3:7",
             "d.jsonl:4:51",
             "d.jsonl:5",
@@ -257,12 +273,12 @@ fn all_problems_of_a_file_are_told_in_the_order_of_its_lines() {
         ]
     );
     assert_eq!(
-        told[2],
+        told[3],
         "d.jsonl:3:7: error[duplicate-id]: id `a` is already used in line 1\n  hint: give every record its own id; predictions and errors are named by it"
     );
     assert_eq!(
         summary.to_string(),
-        "6 records: 1 valid, 5 invalid, 2 warnings; longest record 7 tokens\n  not-utf8 1   byte-order-mark 1   empty-line 1   cut-line 1   missing-key 1   duplicate-id 1   target-json 1"
+        "6 records: 1 valid, 5 invalid, 3 warnings; longest record 8 tokens\n16 tokens in all: 0 of images, 0 trained on\n  not-utf8 1   byte-order-mark 1   empty-line 1   cut-line 1   missing-key 1   duplicate-id 1   target-json 1   duplicate-record 1"
     );
     assert_eq!(summary.records, summary.valid + summary.invalid);
 }
@@ -315,7 +331,7 @@ fn long_records_are_told_with_the_counters_numbers() {
     let folder = Folder::new();
     let text = format!(
         "{}\n{}",
-        line("a", "p/1.png", "{}"),
+        line("a", "p/1.png", "[1]"),
         line("b", "p/1.png", r#"{"x":123456}"#)
     );
     let (told, summary) = folder.check(text, |options| options.max_tokens = Some(10));
@@ -323,20 +339,20 @@ fn long_records_are_told_with_the_counters_numbers() {
     assert!(told[0].starts_with(
         "d.jsonl:2: error[too-long]: 17 tokens (0 from 0 images), limit 10\n  hint: "
     ));
-    assert_eq!(summary.max_tokens, Some(17));
+    assert_eq!(summary.tokens.unwrap().max, 17);
 }
 
 #[test]
 fn fix_out_writes_what_is_valid_or_can_be_mended_and_counts_the_rest() {
     let folder = Folder::new();
     let lines = [
-        line("good", "p/1.png", "{}"),
+        line("good", "p/1.png", "[1]"),
         String::new(),
-        line("slash", "p\\2.png", "{}"),
+        line("slash", "p\\2.png", "[1]"),
         line("fence", "p/1.png", "```json\n{\"x\": 1}\n```"),
         line("fence-of-nothing", "p/1.png", "```\nnothing\n```"),
-        line("lost", "p/7.png", "{}"),
-        line("good", "p/1.png", "{}"),
+        line("lost", "p/7.png", "[1]"),
+        line("good", "p/1.png", "[1]"),
         "{".to_owned(),
     ];
     let text = format!("\u{feff}{}", lines.join("\n"));
@@ -346,16 +362,33 @@ fn fix_out_writes_what_is_valid_or_can_be_mended_and_counts_the_rest() {
     let fixed = summary.fixed.unwrap();
     assert_eq!(
         fixed.to_string(),
-        "fixed: 3 written, 4 left out, byte-order-mark 1, empty-line 1, path-backslash 1, target-fence 1"
+        format!(
+            "fixed: 3 written, 4 left out, byte-order-mark 1, empty-line 1, path-backslash 1, target-fence 1; see `{}`",
+            shown(&folder.path("sub/fixed.rejects.jsonl"))
+        )
     );
     assert_eq!(fixed.written + fixed.left_out, summary.records);
     let written = fs::read_to_string(&out).unwrap();
     let expected = [
-        line("good", "../p/1.png", "{}"),
-        line("slash", "../p/2.png", "{}"),
+        line("good", "../p/1.png", "[1]"),
+        line("slash", "../p/2.png", "[1]"),
         line("fence", "../p/1.png", "{\"x\": 1}"),
     ];
     assert_eq!(written, expected.join("\n") + "\n");
+    let rejects = fs::read_to_string(folder.path("sub/fixed.rejects.jsonl")).unwrap();
+    let rejects: Vec<serde_json::Value> = rejects
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(rejects.len() as u64, fixed.left_out);
+    let said = |n: usize, key: &str| rejects[n][key].as_str().unwrap().to_owned();
+    assert_eq!(
+        (said(1, "rule"), said(1, "id")),
+        ("image-missing".into(), "lost".into())
+    );
+    assert!(said(1, "place").contains("d.jsonl:6:"), "{}", rejects[1]);
+    assert_eq!(said(1, "reason"), "image not found: `p/7.png`");
+    assert_eq!(said(3, "rule"), "cut-line");
     let mut options = folder.options();
     options.file = out;
     assert!(
@@ -383,4 +416,134 @@ fn fifty_thousand_records_are_checked_in_seconds() {
     let (told, summary) = folder.check(text, |_| {});
     assert_eq!((told.len(), summary.valid), (0, 50_000));
     assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
+#[test]
+fn copies_and_contradictions_are_told_with_the_first_line() {
+    let folder = Folder::new();
+    fs::copy(folder.path("p/1.png"), folder.path("p/again.png")).unwrap();
+    let same = |id: &str, image: &str, answer: &str| {
+        line("q", image, answer).replacen(r#""id":"q""#, &format!(r#""id":"{id}""#), 1)
+    };
+    let lines = [
+        same("a", "p/1.png", r#"{"days":7,"x":1}"#),
+        // The same image under another name, other white space and order of keys.
+        same("b", "p/again.png", r#"{ "x": 1, "days": 7 }"#),
+        same("c", "p/1.png", r#"{"days":14,"x":1}"#),
+        same("d", "p/again.png", r#"{"days":"7","x":1}"#),
+        line("e", "p/1.png", r#"{"days":14,"x":1}"#),
+    ];
+    let (told, summary) = folder.check(lines.join("\n"), |options| {
+        options.rules = Selection::new(&["copies".into()], &[]).unwrap();
+    });
+    let told: Vec<&str> = told
+        .iter()
+        .filter(|t| !t.contains("-image]"))
+        .map(|t| t.split("\n").next().unwrap())
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "d.jsonl:2: warning[duplicate-record]: the record is the same as that in line 1",
+            "d.jsonl:3:139: error[conflicting-answers]: line 1 has the same images and prompt, but another answer: `/days` is `14` here and `7` there",
+            "d.jsonl:4:139: error[conflicting-answers]: line 1 has the same images and prompt, but another answer: `/days` is `\"7\"` here and `7` there",
+        ]
+    );
+    assert_eq!((summary.valid, summary.invalid), (3, 2));
+}
+
+#[test]
+fn images_of_two_documents_that_are_one_are_told_in_the_end() {
+    let folder = Folder::new();
+    page_of_boxes(0).save(folder.path("p/a.png")).unwrap();
+    fs::copy(folder.path("p/a.png"), folder.path("p/b.png")).unwrap();
+    let smaller = image::imageops::resize(
+        &page_of_boxes(0),
+        300,
+        420,
+        image::imageops::FilterType::Triangle,
+    );
+    smaller.save(folder.path("p/c.png")).unwrap();
+    page_of_boxes(1).save(folder.path("p/d.png")).unwrap();
+    let text = ["a", "b", "c", "d"]
+        .map(|name| line(name, &format!("p/{name}.png"), "[1]"))
+        .join("\n");
+    let (told, summary) = folder.check(&text, |_| {});
+    let told: Vec<&str> = told.iter().map(|t| t.split("\n").next().unwrap()).collect();
+    assert_eq!(
+        told,
+        [
+            "d.jsonl:2:73: warning[duplicate-image]: image `p/b.png` has the same bytes as `p/a.png` in line 1, of another document",
+            "d.jsonl:3:73: warning[near-image]: image `p/c.png` looks the same as `p/a.png` in line 1, of another document",
+        ]
+    );
+    assert_eq!((summary.valid, summary.warnings), (4, 2));
+    // Pages of one document may repeat.
+    let one = text.replace("]}]}", r#"]}],"meta":{"document":"one"}}"#);
+    assert_eq!(folder.check(one, |_| {}).0, Vec::<String>::new());
+}
+
+#[test]
+fn what_the_tokenizer_makes_of_an_answer_is_compared_with_it() {
+    let folder = Folder::new();
+    let text = [
+        line("a", "p/1.png", "{\"x\":\"e\u{301}\"}"),
+        line("b", "p/1.png", "[\"<|own|>\"]"),
+    ]
+    .join("\n");
+    let (told, _) = folder.check(&text, |_| {});
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("error[answer-changed]: the tokens that are trained on spell another answer: `\"}` instead of `\\u{301}\"}` at character 8"), "{}", told[0]);
+    assert!(
+        told[1].contains(
+            "error[special-token]: the text contains `<|own|>`, which the model's tokenizer"
+        ),
+        "{}",
+        told[1]
+    );
+}
+
+#[test]
+fn only_what_is_asked_for_is_looked_at() {
+    let folder = Folder::new();
+    let text = [
+        line("a", "p/none.png", "no"),
+        line("a", "p/cut.png", "{}"),
+        "{\"id\":7}".into(),
+    ]
+    .join("\n");
+    for (only, skip, decode, expected) in [
+        (
+            "schema",
+            "",
+            Decode::Full,
+            &["missing-key", "wrong-type"][..],
+        ),
+        ("duplicate-id", "", Decode::Full, &["duplicate-id"]),
+        ("answers", "target-nothing", Decode::Full, &["target-json"]),
+        (
+            "images",
+            "",
+            Decode::Full,
+            &["image-missing", "image-unreadable"],
+        ),
+        ("images", "", Decode::None, &["image-missing"]),
+    ] {
+        let names = |text: &str| {
+            text.split(',')
+                .filter(|t| !t.is_empty())
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let (told, _) = folder.check(&text, |options| {
+            options.rules = Selection::new(&names(only), &names(skip)).unwrap();
+            options.decode = decode;
+        });
+        let mut rules: Vec<&str> = told
+            .iter()
+            .map(|t| t.split('[').nth(1).unwrap().split(']').next().unwrap())
+            .collect();
+        rules.sort_unstable();
+        assert_eq!(rules, expected, "{only} {skip}");
+    }
 }

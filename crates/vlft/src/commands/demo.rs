@@ -128,7 +128,7 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
         "data/splits",
         // A small set: the default tenth would leave too few unseen documents to judge by.
         &[
-            words("split", [&all, "--out", &at("data/splits")]),
+            words("split", [&all, "--out", &at("data/splits"), "--exact"]),
             strings(FRACTIONS),
         ]
         .concat(),

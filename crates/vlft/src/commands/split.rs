@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use vlft_base::output::Existing;
 use vlft_base::{Diagnostic, Result};
-use vlft_dataset::split::{self, Fractions, Options};
+use vlft_dataset::split::{self, Fractions, Options, Stratify};
 
 use crate::exit::Exit;
 use crate::terminal::Terminal;
@@ -16,13 +16,16 @@ Examples:
   vlft split data/all.jsonl --out data/splits --train 0.9 --val 0.1 --test 0 --seed 7
   vlft split --check data/splits
   vlft split --check train.jsonl val.jsonl test.jsonl
+  vlft split data/all.jsonl --out data/splits --stratify meta.doc_type
 
-Records of one document stay together, and so do documents that come from one source file or show \
-the same page (a page that more than 8 documents have, such as the back of a form, ties nothing \
-together). The side of a document depends on the seed and its name. Where that leaves a share further \
-than a twentieth from what was asked, as few documents as possible change sides: of dozens a few, of \
-thousands hardly any. Adding records moves no others but these, unless a new record ties two documents \
-together.")]
+Records of one document stay together, and so do documents that come from one source file, show the same \
+page (the same bytes, or the same looks: saved again, scaled, scanned twice) or have the same answer. What \
+more than 8 documents have, such as the back of a form, ties nothing together.
+
+The side of a document is a function of the seed and its name, and of nothing else: adding records never \
+moves a document, unless a new record ties two together. Of few documents the shares come out uneven; the \
+report then names a seed that gives better ones. `--exact` keeps the shares instead, and moves documents \
+when the set grows.")]
 pub(crate) struct Args {
     /// The records; with `--check` the files to compare, or a directory of them
     #[arg(required = true, value_name = "F.jsonl")]
@@ -69,8 +72,27 @@ pub(crate) struct Args {
     by: String,
 
     /// Another seed gives another split
-    #[arg(long, value_name = "N", default_value_t = 42, conflicts_with = "check")]
+    #[arg(
+        long,
+        visible_alias = "salt",
+        value_name = "N",
+        default_value_t = 42,
+        conflicts_with = "check"
+    )]
     seed: u64,
+
+    /// Keep the shares: documents change sides where they are off, and may do so again when the set grows
+    #[arg(long, conflicts_with = "check")]
+    exact: bool,
+
+    /// Report how evenly a value is spread: `meta.KEY`, or `target.KEY` of the answer; with `--exact`
+    /// spread it evenly
+    #[arg(long, value_name = "KEY", conflicts_with = "check")]
+    stratify: Option<String>,
+
+    /// Compare images by their bytes only, not by what they look like
+    #[arg(long)]
+    no_looks: bool,
 
     /// Replace the three files of an earlier split
     #[arg(long, conflicts_with = "check")]
@@ -82,8 +104,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
+    let bar = terminal.progress("Comparing", "images", 0);
+    let progress = |done: u64, of: u64| {
+        bar.set_total(of);
+        bar.set(done);
+    };
     let Some(out) = args.out else {
-        let report = split::check(&args.inputs, &args.by)?;
+        let report = split::check(&args.inputs, &args.by, !args.no_looks, &progress)?;
+        drop(bar);
         terminal.report(&report);
         return Ok(match report.is_clean() {
             true => Exit::Done,
@@ -96,14 +124,20 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
             .found(format!("{}", inputs.len()))
             .hint("`--check` compares several")
     })?;
-    let report = split::split(&Options {
+    let stratify = args.stratify.as_deref().map(Stratify::parse).transpose()?;
+    let options = Options {
         file,
         out: out.clone(),
         fractions,
         by: args.by,
         seed: args.seed,
+        exact: args.exact,
+        stratify,
+        looks: !args.no_looks,
         existing: Existing::forced(args.force),
-    })?;
+    };
+    let report = split::split(&options, &progress)?;
+    drop(bar);
     terminal.report(&report);
     if let Some(warning) = report.warning() {
         terminal.diagnostic(&warning);

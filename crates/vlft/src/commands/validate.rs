@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use vlft_base::Result;
 use vlft_base::output::Existing;
-use vlft_dataset::problem::RULES;
+use vlft_dataset::rules::{self, Explained, RULES, Section, Selection};
 use vlft_dataset::token_counter::TokenCounter;
 use vlft_dataset::validate::{self, Decode, Options};
 
@@ -17,8 +17,8 @@ use crate::terminal::Terminal;
 #[command(after_long_help = help())]
 pub(crate) struct Args {
     /// The records
-    #[arg(value_name = "F.jsonl")]
-    file: PathBuf,
+    #[arg(value_name = "F.jsonl", required_unless_present = "explain")]
+    file: Option<PathBuf>,
 
     /// Count tokens as this model's training does
     #[arg(long, value_name = "DIR")]
@@ -36,13 +36,26 @@ pub(crate) struct Args {
     #[arg(long, value_name = "S.json")]
     target_schema: Option<PathBuf>,
 
-    /// How closely to look at images: to the last pixel, or at their headers only
+    /// How closely to look at images: to the last pixel, at their headers, or only that they are there
     #[arg(long, value_name = "HOW", default_value = "full",
-          value_parser = PossibleValuesParser::new(["full", "header"]).map(|how| match how.as_str() {
+          value_parser = PossibleValuesParser::new(["full", "header", "none"]).map(|how| match how.as_str() {
               "header" => Decode::Header,
+              "none" => Decode::None,
               _ => Decode::Full,
           }))]
     decode: Decode,
+
+    /// Look at these rules only: ids, or sections such as `schema`
+    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// Leave these rules out
+    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    skip: Vec<String>,
+
+    /// Say what a rule finds, why it matters and what to do, and end
+    #[arg(long, value_name = "RULE", conflicts_with_all = ["file", "fix_out", "model"])]
+    explain: Option<String>,
 
     /// Write the valid records, and those that can be mended without guessing, here
     #[arg(long, value_name = "F2.jsonl")]
@@ -54,12 +67,19 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
+    if let Some(rule) = &args.explain {
+        terminal.report(&Explained::from(rules::find(rule)?));
+        return Ok(Exit::Done);
+    }
+    let file = args.file.expect("it is required without `--explain`");
+    let rules = Selection::new(&args.only, &args.skip)?;
     let counter = token_counter(args.model.as_deref(), args.max_pixels)?;
-    let size = std::fs::metadata(&args.file).map_or(0, |file| file.len());
+    let size = std::fs::metadata(&file).map_or(0, |file| file.len());
     let bar = terminal.progress("Validating", "bytes", size);
     let options = Options {
-        file: args.file,
+        file,
         decode: args.decode,
+        rules,
         target_schema: args.target_schema,
         max_tokens: args.max_tokens,
         fix_out: args.fix_out,
@@ -86,19 +106,24 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
 }
 
 fn help() -> String {
-    let width = RULES.iter().map(|(_, id, ..)| id.len()).max().unwrap_or(0);
-    let rules: String = RULES
-        .iter()
-        .map(|(_, id, _, meaning)| format!("\n  {id:width$}  {meaning}"))
-        .collect();
+    let width = RULES.iter().map(|about| about.id.len()).max().unwrap_or(0);
+    let mut rules = String::new();
+    for section in Section::ALL {
+        rules += &format!("\n {}:", section.name());
+        for about in RULES.iter().filter(|about| about.section == section) {
+            rules += &format!("\n  {:width$}  {}", about.id, about.meaning);
+        }
+    }
     format!(
         "\
 Examples:
   vlft validate data/all.jsonl --target-schema schemas/bill-of-lading.schema.json
   vlft validate data/all.jsonl --model models/Qwen3-VL-8B-Instruct --max-tokens 4096
   vlft validate data/all.jsonl --fix-out data/fixed.jsonl
+  vlft validate data/all.jsonl --only schema,turns,duplicate-id
+  vlft validate --explain conflicting-answers
   vlft validate data/all.jsonl --format json | jq 'select(.rule == \"image-missing\").id'
 
-Rules:{rules}"
+Rules, by section (`--explain RULE` says more; docs/rules.md has them all):{rules}"
     )
 }

@@ -1,0 +1,280 @@
+//! What manifests say of images, for a million of them: which bytes and what looks a file has,
+//! without opening it. [`crate::page_facts`] tells more of an image and needs ten times the memory.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use rayon::prelude::*;
+use serde::Deserialize;
+
+use crate::image_path::base_of;
+use crate::manifest::manifests_in;
+use crate::perceptual::PageHash;
+
+/// Manifests by directory, each read once. Shared between threads.
+#[derive(Default)]
+pub(crate) struct KnownPages {
+    folders: RwLock<HashMap<PathBuf, Arc<Vec<Place>>>>,
+    tables: Mutex<HashMap<PathBuf, Option<Arc<Table>>>>,
+}
+
+/// A manifest that may list the files of a folder, under this prefix.
+struct Place {
+    table: Arc<Table>,
+    prefix: String,
+}
+
+struct Table {
+    /// Of the files' names in the manifest, sorted; parallel to `pages`.
+    keys: Vec<u64>,
+    pages: Vec<Page>,
+}
+
+struct Page {
+    /// Two halves, so that it needs no alignment.
+    sha256: [u64; 2],
+    bytes: u64,
+}
+
+/// The keys of a manifest's line that matter here.
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow)]
+    file: Cow<'a, str>,
+    sha256: &'a str,
+    bytes: u64,
+    #[serde(default)]
+    page_hash: Option<&'a str>,
+}
+
+/// A manifest stands beside its images or a little above them.
+const LEVELS_UP: usize = 4;
+
+impl KnownPages {
+    /// The first half of the SHA-256 of an image file: enough to tell images apart. `None` when no
+    /// manifest lists it, or when the file is no longer the one that was written (its size differs).
+    pub(crate) fn sha256(&self, image: &Path) -> Option<u128> {
+        let places = self.places(base_of(image));
+        if places.is_empty() {
+            return None;
+        }
+        let name = image.file_name()?.to_str()?;
+        let size = fs::metadata(image).ok()?.len();
+        places.iter().find_map(|place| {
+            let table = &place.table;
+            let at = table.keys.binary_search(&key(&place.prefix, name)).ok()?;
+            let page = &table.pages[at];
+            (page.bytes == size)
+                .then(|| u128::from(page.sha256[0]) << 64 | u128::from(page.sha256[1]))
+        })
+    }
+
+    /// Reads the manifests that were of use again and gives what they say of pages' looks, by the first
+    /// half of the image's SHA-256. (To keep them would cost more memory than all the rest.)
+    pub(crate) fn each_look(&self, mut take: impl FnMut(u128, PageHash)) {
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut folders: Vec<&PathBuf> = tables
+            .iter()
+            .filter(|(_, t)| t.is_some())
+            .map(|(f, _)| f)
+            .collect();
+        folders.sort();
+        for folder in folders {
+            let looks = |line: &[u8]| {
+                let line: Line<'_> = serde_json::from_slice(line).ok()?;
+                Some((
+                    half(line.sha256)?,
+                    line.page_hash.and_then(PageHash::from_hex)?,
+                ))
+            };
+            // They could be read a moment ago; if they cannot now, they are no help any more.
+            let _ = each_piece(folder, |piece| {
+                let found: Vec<(u128, PageHash)> = lines(piece).filter_map(looks).collect();
+                found
+                    .into_iter()
+                    .for_each(|(sha256, looks)| take(sha256, looks));
+                Some(())
+            });
+        }
+    }
+
+    fn places(&self, folder: &Path) -> Arc<Vec<Place>> {
+        let known = self.folders.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(places) = known.get(folder) {
+            return Arc::clone(places);
+        }
+        drop(known);
+        let places = Arc::new(self.look_for(folder));
+        let mut known = self.folders.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(folder.to_owned()).or_insert(places))
+    }
+
+    fn look_for(&self, folder: &Path) -> Vec<Place> {
+        let Ok(real) = folder.canonicalize() else {
+            return Vec::new();
+        };
+        let mut places = Vec::new();
+        let mut prefix = String::new();
+        for above in real.ancestors().take(LEVELS_UP) {
+            if let Some(table) = self.table(above) {
+                places.push(Place {
+                    table,
+                    prefix: prefix.clone(),
+                });
+            }
+            match above.file_name().and_then(|name| name.to_str()) {
+                Some(name) => prefix = format!("{name}/{prefix}"),
+                None => break,
+            }
+        }
+        places
+    }
+
+    fn table(&self, folder: &Path) -> Option<Arc<Table>> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if !tables.contains_key(folder) {
+            tables.insert(folder.to_owned(), read(folder).map(Arc::new));
+        }
+        tables[folder].clone()
+    }
+}
+
+/// All manifests of a folder. One that cannot be read is no help; `rasterize` and `build-jsonl` say
+/// what is wrong with it.
+fn read(folder: &Path) -> Option<Table> {
+    let mut pages: Vec<(u64, Page)> = Vec::new();
+    each_piece(folder, |piece| {
+        let parsed: Option<Vec<_>> = lines(piece).map(parse).collect();
+        pages.extend(parsed?);
+        Some(())
+    })?;
+    if pages.is_empty() {
+        return None;
+    }
+    pages.par_sort_unstable_by_key(|(key, _)| *key);
+    // Two files of one key, be it by two manifests or by chance: nothing is said of either.
+    let mut table = Table {
+        keys: Vec::with_capacity(pages.len()),
+        pages: Vec::with_capacity(pages.len()),
+    };
+    let mut pages = pages.into_iter().peekable();
+    while let Some((key, page)) = pages.next() {
+        let mut agree = true;
+        while let Some((_, other)) = pages.next_if(|(other, _)| *other == key) {
+            agree &= other.sha256 == page.sha256 && other.bytes == page.bytes;
+        }
+        if agree {
+            table.keys.push(key);
+            table.pages.push(page);
+        }
+    }
+    Some(table)
+}
+
+/// Gives the manifests of a folder in pieces of whole lines, so that the text of one is never in
+/// memory as a whole. `None` when a file cannot be read, or `take` says so.
+fn each_piece(folder: &Path, mut take: impl FnMut(&[u8]) -> Option<()>) -> Option<()> {
+    const PIECE: usize = 8 << 20;
+    for path in manifests_in(folder).ok()?.complete {
+        let mut file = fs::File::open(path).ok()?;
+        let mut piece = Vec::new();
+        loop {
+            let read = (&mut file)
+                .take(PIECE as u64)
+                .read_to_end(&mut piece)
+                .ok()?;
+            let whole = match read {
+                0 => piece.len(),
+                _ => piece
+                    .iter()
+                    .rposition(|byte| *byte == b'\n')
+                    .map_or(0, |at| at + 1),
+            };
+            take(&piece[..whole])?;
+            piece.drain(..whole);
+            if read == 0 {
+                break;
+            }
+        }
+    }
+    Some(())
+}
+
+fn lines(piece: &[u8]) -> impl ParallelIterator<Item = &[u8]> {
+    let lines = piece.par_split(|byte| *byte == b'\n');
+    lines.filter(|line| !line.trim_ascii().is_empty())
+}
+
+fn parse(line: &[u8]) -> Option<(u64, Page)> {
+    let line: Line<'_> = serde_json::from_slice(line).ok()?;
+    let sha256 = half(line.sha256)?;
+    let page = Page {
+        sha256: [(sha256 >> 64) as u64, sha256 as u64],
+        bytes: line.bytes,
+    };
+    Some((key("", &line.file), page))
+}
+
+/// The first half of a SHA-256 in hexadecimal.
+fn half(sha256: &str) -> Option<u128> {
+    u128::from_str_radix(sha256.get(..32)?, 16).ok()
+}
+
+/// Of `prefix` and `name`, as one text.
+fn key(prefix: &str, name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(prefix.as_bytes());
+    hasher.write(name.as_bytes());
+    0xffu8.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    #[test]
+    fn pages_are_found_from_their_folder_and_from_above() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::create_dir_all(root.join("pages/sub")).unwrap();
+        let mut lines = String::new();
+        for (file, sha, bytes) in [
+            ("a.png", "11", 3),
+            ("sub/b.png", "22", 3),
+            ("gone.png", "33", 4),
+        ] {
+            fs::write(root.join("pages").join(file), "xyz").unwrap();
+            let line = crate::manifest::tests::LINE
+                .replace("a/B (1)-p002.png", file)
+                .replace(
+                    r#""sha256":"11""#,
+                    &format!(r#""sha256":"{}""#, sha.repeat(32)),
+                )
+                .replace(r#""bytes":512"#, &format!(r#""bytes":{bytes}"#));
+            writeln!(lines, "{line}").unwrap();
+        }
+        fs::write(root.join("pages/manifest.jsonl"), lines).unwrap();
+        let known = KnownPages::default();
+        let sha = |path: &str| known.sha256(&root.join(path));
+        assert_eq!(
+            sha("pages/a.png"),
+            Some(0x1111_1111_1111_1111_1111_1111_1111_1111)
+        );
+        assert_eq!(sha("pages/../pages/a.png"), sha("pages/a.png"));
+        assert_eq!(
+            sha("pages/sub/b.png"),
+            Some(0x2222_2222_2222_2222_2222_2222_2222_2222)
+        );
+        assert_eq!(sha("pages/gone.png"), None, "its size is another");
+        assert_eq!(sha("pages/none.png"), None);
+        assert_eq!(sha("a.png"), None);
+    }
+}
