@@ -11,7 +11,7 @@ use std::time::Instant;
 use image::GrayImage;
 use image::imageops::{FilterType, blur, crop_imm, resize};
 use rayon::prelude::*;
-use vlft_dataset::perceptual::{NEAR, PageHash, near_pairs};
+use vlft_dataset::perceptual::{NEAR, PageHash, gray, near_pairs};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -29,7 +29,7 @@ fn main() {
     let pages: Vec<(PathBuf, PageHash, Vec<u32>)> = files
         .into_par_iter()
         .filter_map(|file| {
-            let page = image::open(&file).ok()?.to_luma8();
+            let page = gray(&image::open(&file).ok()?).into_owned();
             let hash = PageHash::of_gray(&page)?;
             let far = |copy: &GrayImage| PageHash::of_gray(copy).map_or(512, |h| h.distance(hash));
             let copies = copies(&page).iter().map(far).collect();

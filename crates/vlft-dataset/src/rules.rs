@@ -363,6 +363,11 @@ impl Rule {
     pub fn severity(self) -> Severity {
         self.about().severity
     }
+
+    /// One sentence for people.
+    pub fn meaning(self) -> &'static str {
+        self.about().meaning
+    }
 }
 
 impl Serialize for Rule {
@@ -424,6 +429,12 @@ impl Selection {
         of_section
             .map(|about| about.rule)
             .any(|rule| self.has(rule))
+    }
+
+    /// The ids of the rules; `None` for all of them.
+    pub(crate) fn names(&self) -> Option<Vec<&'static str>> {
+        let names = RULES.iter().filter(|about| self.has(about.rule));
+        (!self.is_all()).then(|| names.map(|about| about.id).collect())
     }
 
     pub fn is_all(&self) -> bool {

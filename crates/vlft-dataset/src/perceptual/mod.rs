@@ -15,6 +15,7 @@
 mod ink;
 mod search;
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use image::{DynamicImage, GrayImage};
@@ -34,11 +35,7 @@ impl PageHash {
     /// The hash of an image; `None` for one that has nothing on it: blank pages resemble each other
     /// and are no copies. Transparent pixels are white, as on paper.
     pub fn of(image: &DynamicImage) -> Option<Self> {
-        match image {
-            DynamicImage::ImageLuma8(gray) => Self::of_gray(gray),
-            other if other.color().has_alpha() => Self::of_gray(&on_white(other)),
-            other => Self::of_gray(&other.to_luma8()),
-        }
+        Self::of_gray(&gray(image))
     }
 
     /// The hash of a gray image; see [`PageHash::of`].
@@ -83,12 +80,34 @@ impl PageHash {
     }
 }
 
-fn on_white(image: &DynamicImage) -> GrayImage {
-    let pixels = image.to_luma_alpha8();
-    GrayImage::from_fn(pixels.width(), pixels.height(), |x, y| {
-        let [luma, alpha] = pixels.get_pixel(x, y).0.map(u32::from);
-        image::Luma([((luma * alpha + 255 * (255 - alpha)) / 255) as u8])
-    })
+/// Gray as people see it, transparent pixels on white.
+pub fn gray(image: &DynamicImage) -> Cow<'_, GrayImage> {
+    let luma = |[r, g, b]: [u8; 3]| {
+        let [r, g, b] = [r, g, b].map(u32::from);
+        (299 * r + 587 * g + 114 * b + 500) / 1000
+    };
+    let (width, height) = (image.width(), image.height());
+    let pixels: Vec<u8> = match image {
+        DynamicImage::ImageLuma8(gray) => return Cow::Borrowed(gray),
+        other if other.color().has_alpha() => {
+            let pixels = other.to_rgba8();
+            let pixels = pixels.pixels().map(|pixel| {
+                let [r, g, b, alpha] = pixel.0;
+                let alpha = u32::from(alpha);
+                ((luma([r, g, b]) * alpha + 255 * (255 - alpha)) / 255) as u8
+            });
+            pixels.collect()
+        }
+        other => {
+            let pixels = match other.as_rgb8() {
+                Some(pixels) => Cow::Borrowed(pixels),
+                None => Cow::Owned(other.to_rgb8()),
+            };
+            pixels.pixels().map(|pixel| luma(pixel.0) as u8).collect()
+        }
+    };
+    let gray = GrayImage::from_raw(width, height, pixels);
+    Cow::Owned(gray.expect("a value for each pixel was collected"))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use vlft_base::{Diagnostic, Result};
 
 use crate::image_path::{Rebase, base_of};
 use crate::jsonl::{self, Line, Lines, Writer};
+use crate::lineage::Lineage;
 use assign::{Assignment, Group};
 pub use assign::{Fractions, NAMES};
 pub use check::{CheckReport, Leak, LeakKind, check};
@@ -56,6 +57,17 @@ pub fn split(options: &Options, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<
         not_an_input("--out", &out, [options.file.as_path()])?;
         check_file(&out, options.existing)?;
     }
+    let lineage = Lineage::new("split")
+        .option("shares", NAMES.map(|name| share(options, name)))
+        .option("by", &options.by)
+        .option("seed", options.seed)
+        .option("exact", options.exact)
+        .option(
+            "stratify",
+            options.stratify.as_ref().map(ToString::to_string),
+        )
+        .option("looks", options.looks)
+        .input("records", &options.file)?;
     let ask = Ask {
         by: &options.by,
         stratify: options.stratify.as_ref(),
@@ -85,6 +97,11 @@ pub fn split(options: &Options, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<
         .map(|record| dealt.side_of_document[record.document as usize])
         .collect();
     write(options, &facts, &sides)?;
+    let wanted = NAMES.into_iter().filter(|name| share(options, name) > 0.0);
+    wanted
+        .map(|name| path_of(options, name))
+        .try_fold(lineage, |lineage, path| lineage.output("records", &path))?
+        .save_in(&options.out)?;
     report::make(options, &mut facts, &shared, &groups, &dealt, &sides)
 }
 
@@ -140,6 +157,11 @@ fn deal(options: &Options, facts: &Facts, shared: &Shared, groups: &Groups) -> D
         assignment,
         suggested,
     }
+}
+
+fn share(options: &Options, name: &str) -> f64 {
+    let side = NAMES.iter().position(|known| *known == name);
+    side.map_or(0.0, |side| options.fractions.share(side))
 }
 
 fn path_of(options: &Options, name: &str) -> PathBuf {

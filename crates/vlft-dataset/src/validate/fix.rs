@@ -15,6 +15,7 @@ use super::target::unfenced;
 use super::{Checked, Checker, Options, ReadLine};
 use crate::image_path::{Rebase, base_of, find, slashed};
 use crate::jsonl::{Writer, shown};
+use crate::lineage::{self, Lineage};
 use crate::problem::Problem;
 use crate::record::{Part, Record, Role};
 use crate::rules::Rule;
@@ -53,6 +54,8 @@ pub(crate) struct Fixer {
     base: PathBuf,
     fixed: Fixed,
     rejects_path: PathBuf,
+    out: PathBuf,
+    lineage: Lineage,
 }
 
 impl Fixer {
@@ -68,7 +71,9 @@ impl Fixer {
             std::iter::once(options.file.as_path()).chain(schema),
         )?;
         let rejects_path = out.with_extension("rejects.jsonl");
-        not_an_input("--fix-out", &rejects_path, [options.file.as_path()])?;
+        for beside in [&rejects_path, &lineage::beside(out)] {
+            not_an_input("--fix-out", beside, [options.file.as_path()])?;
+        }
         for path in [out, &rejects_path]
             .into_iter()
             .filter(|path| !path.is_dir())
@@ -77,6 +82,14 @@ impl Fixer {
                 e.hint("pass `--force` to replace it, or choose another `--fix-out`")
             })?;
         }
+        let mut lineage = Lineage::new("validate")
+            .option("decode", options.decode.name())
+            .option("rules", options.rules.names())
+            .option("max_tokens", options.max_tokens)
+            .input("records", &options.file)?;
+        if let Some(schema) = schema {
+            lineage = lineage.input("target-schema", schema)?;
+        }
         let writer = Writer::create(out, options.existing)?;
         let rejects = Writer::create(&rejects_path, options.existing)?;
         let base = base_of(&options.file).to_path_buf();
@@ -84,6 +97,8 @@ impl Fixer {
             writer,
             rejects,
             rejects_path,
+            out: out.clone(),
+            lineage,
             rebase: Rebase::new(&base, base_of(out))?,
             base,
             fixed: Fixed {
@@ -216,9 +231,12 @@ impl Fixer {
             rejects,
             mut fixed,
             rejects_path,
+            out,
+            lineage,
             ..
         } = self;
         writer.commit()?;
+        lineage.output("records", &out)?.save_beside(&out)?;
         if rejects.lines() > 0 {
             rejects.commit()?;
             fixed.rejects = Some(shown(&rejects_path));

@@ -200,7 +200,10 @@ impl<'a> ImageRules<'a> {
             sha256: None,
             looks: None,
         };
-        if self.decode == Decode::None || !self.rules.any_of(Section::Images) {
+        let rules = self.rules;
+        if self.decode == Decode::None
+            || !rules.any_of(Section::Images) && !rules.any_of(Section::Copies)
+        {
             id.sha256 = self.known_sha256(path);
             return (Vec::new(), id);
         }

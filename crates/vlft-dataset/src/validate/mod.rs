@@ -61,6 +61,16 @@ pub enum Decode {
     None,
 }
 
+impl Decode {
+    fn name(self) -> &'static str {
+        match self {
+            Decode::Full => "full",
+            Decode::Header => "header",
+            Decode::None => "none",
+        }
+    }
+}
+
 /// Looks at every record and tells `sink` each problem, in the order of the lines. `progress` hears
 /// how many bytes have been read. Ok also when there are problems; see [`Summary::is_valid`].
 pub fn validate(

@@ -34,6 +34,7 @@ impl Findings {
         let options = validate::Options {
             file: file.to_owned(),
             decode: Decode::Header,
+            rules: crate::rules::Selection::default(),
             target_schema: target_schema.map(Path::to_owned),
             max_tokens: None,
             fix_out: None,
