@@ -1,5 +1,7 @@
 //! Between tensors of burn's CPU backend and plain slices.
 
+use std::ops::Range;
+
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -51,6 +53,13 @@ impl Rows {
     pub(crate) fn row(&self, row: usize) -> &[f32] {
         let at = self.start + row * self.stride;
         &self.tensor.storage::<f32>()[at..at + self.columns]
+    }
+
+    /// Some of the rows.
+    pub(crate) fn some(&self, rows: Range<usize>) -> Matrix<'_> {
+        assert!(rows.end <= self.rows, "the rows are there");
+        let data = &self.data()[(rows.start * self.stride).min(self.data().len())..];
+        Matrix::new(data, rows.len(), self.columns, self.stride)
     }
 
     pub(crate) fn matrix(&self) -> Matrix<'_> {

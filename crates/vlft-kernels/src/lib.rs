@@ -12,6 +12,7 @@ pub mod activation;
 pub mod attention;
 pub mod cross_entropy;
 pub mod dropout;
+pub mod grouped;
 pub mod linear;
 pub mod nf4;
 pub mod norm;

@@ -4,14 +4,19 @@
 //! product's backward.
 
 mod code;
+mod grouped;
 mod op;
 mod quantize;
+
+use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 pub use code::{DYNAMIC_LEVELS, LEVELS};
 use op::Geometry;
 pub use quantize::{BLOCK, NESTED_BLOCK, Packed, PackedScales, quantize};
+
+use crate::grouped::{Groups, Order};
 
 /// A packed matrix `[rows, columns]` on its device.
 #[derive(Clone)]
@@ -126,6 +131,17 @@ impl Nf4Matrix {
     pub fn linear(&self, x: Tensor<2>) -> Tensor<2> {
         let (codes, levels) = (self.codes.clone(), self.levels.clone());
         op::linear(x, codes, levels, self.scales(), self.geometry)
+    }
+
+    /// The matrix as one matrix per group, one below the other: each group's rows of `x` times its
+    /// own, `[S, in]` -> `[S, out]` in f32. One group's matrix at a time is dense, and only where the
+    /// group has rows.
+    pub fn grouped_linear(&self, x: Tensor<2>, order: Order, groups: &Arc<Groups>) -> Tensor<2> {
+        grouped::linear(x, self, order, groups)
+    }
+
+    pub fn device(&self) -> Device {
+        self.codes.device()
     }
 
     /// Whether the scales are quantised too.

@@ -103,16 +103,19 @@ impl Nf4Ops for Flex {
             .zip(codes.storage::<u8>().par_chunks(block / 2))
             .zip(scales.storage::<f32>())
             .with_min_len(64)
-            .for_each(|((values, bytes), scale)| {
-                let table: [f32; 16] = std::array::from_fn(|code| levels[code] * scale);
-                for (pair, byte) in values.chunks_mut(2).zip(bytes) {
-                    pair[0] = table[usize::from(byte >> 4)];
-                    if let Some(second) = pair.get_mut(1) {
-                        *second = table[usize::from(byte & 15)];
-                    }
-                }
-            });
+            .for_each(|((values, bytes), scale)| unpack(values, bytes, levels, *scale));
         Self::float_from_data(TensorData::new(weight, [rows, columns]), &device)
+    }
+}
+
+/// Weights of one block, the first of them in the high half of the first byte.
+pub(super) fn unpack(values: &mut [f32], bytes: &[u8], levels: &[f32], scale: f32) {
+    let table: [f32; 16] = std::array::from_fn(|code| levels[code] * scale);
+    for (pair, byte) in values.chunks_mut(2).zip(bytes) {
+        pair[0] = table[usize::from(byte >> 4)];
+        if let Some(second) = pair.get_mut(1) {
+            *second = table[usize::from(byte & 15)];
+        }
     }
 }
 

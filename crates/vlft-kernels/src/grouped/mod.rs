@@ -1,0 +1,253 @@
+//! Products of rows sorted into groups, each with a matrix of its own: the experts of a mixture.
+//!
+//! [`spread`] copies the rows to their groups, [`linear`] (or [`crate::nf4::Nf4Matrix::grouped_linear`])
+//! multiplies each group by its matrix, [`collect`] adds the copies of a row up again. All of it is in
+//! f32, and sums have one order whatever the threads are.
+
+mod cpu;
+mod groups;
+pub(crate) mod reference;
+
+use std::sync::Arc;
+
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
+use burn::tensor::Tensor;
+
+pub(crate) use cpu::{for_groups, multiply_rows};
+pub use groups::Groups;
+
+use crate::host::is_host_f32;
+use crate::tape::record;
+
+/// How the matrix of each group lies in a stack of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `[groups, in, out]`, as published checkpoints have fused experts.
+    InOut,
+    /// `[groups, out, in]`, as transformers 5 holds and saves them, and as any other linear layer lies.
+    OutIn,
+}
+
+impl Order {
+    /// `in` of a stack of this shape.
+    pub fn inputs(self, [_, rows, columns]: [usize; 3]) -> usize {
+        match self {
+            Order::InOut => rows,
+            Order::OutIn => columns,
+        }
+    }
+
+    /// `out` of a stack of this shape.
+    pub fn outputs(self, [_, rows, columns]: [usize; 3]) -> usize {
+        match self {
+            Order::InOut => columns,
+            Order::OutIn => rows,
+        }
+    }
+}
+
+/// The copies of the rows, sorted by group: `[N, d]` -> `[S, d]`.
+pub fn spread(x: Tensor<2>, groups: &Arc<Groups>) -> Tensor<2> {
+    assert_eq!(x.dims()[0], groups.rows(), "every row is sent somewhere");
+    if !is_host_f32(&x) {
+        return reference::spread(x, groups);
+    }
+    Tensor::from_dispatch(Dispatch::fused_spread(x.into_dispatch(), groups.clone()))
+}
+
+/// The weighted sum of each row's copies: `y`: `[S, d]`, `weights`: `[N, per row]` -> `[N, d]`.
+pub fn collect(y: Tensor<2>, weights: Tensor<2>, groups: &Arc<Groups>) -> Tensor<2> {
+    assert_eq!(y.dims()[0], groups.copies(), "a row for every copy");
+    assert_eq!(
+        weights.dims(),
+        [groups.rows(), groups.per_row()],
+        "a weight for every copy"
+    );
+    if !is_host_f32(&y) {
+        return reference::collect(y, weights, groups);
+    }
+    let (y, weights) = (y.into_dispatch(), weights.into_dispatch());
+    Tensor::from_dispatch(Dispatch::fused_collect(y, weights, groups.clone()))
+}
+
+/// Each group's rows times its matrix: `[S, in]` -> `[S, out]`, f32.
+///
+/// The matrices are constants to autodiff and may be held in 16 bits; one becomes f32 for its
+/// product only, and nothing but the stack as it is held waits for the backward.
+pub fn linear(x: Tensor<2>, weights: Tensor<3>, order: Order, groups: &Arc<Groups>) -> Tensor<2> {
+    assert_eq!(x.dims()[0], groups.copies(), "a row for every copy");
+    assert_eq!(
+        weights.dims()[0],
+        groups.count(),
+        "a matrix for every group"
+    );
+    if !is_host_f32(&x) {
+        return reference::linear(x, weights, order, groups);
+    }
+    let (x, weights) = (x.into_dispatch(), weights.into_dispatch());
+    Tensor::from_dispatch(Dispatch::fused_grouped_linear(
+        x,
+        weights,
+        order,
+        groups.clone(),
+    ))
+}
+
+#[backend_extension(Autodiff, Flex)]
+pub(crate) trait GroupedOps: Backend {
+    fn fused_spread(x: FloatTensor<Self>, groups: Arc<Groups>) -> FloatTensor<Self>;
+
+    fn fused_collect(
+        y: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        groups: Arc<Groups>,
+    ) -> FloatTensor<Self>;
+
+    fn fused_grouped_linear(
+        x: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        order: Order,
+        groups: Arc<Groups>,
+    ) -> FloatTensor<Self>;
+}
+
+pub(crate) trait GroupedGradients: GroupedOps {
+    /// The sum of each row's copies, in the order of its choices.
+    fn fused_spread_backward(dy: FloatTensor<Self>, groups: &Groups) -> FloatTensor<Self>;
+
+    /// Of the copies and of the weights.
+    fn fused_collect_backward(
+        dy: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        groups: &Groups,
+    ) -> [FloatTensor<Self>; 2];
+
+    fn fused_grouped_linear_backward(
+        dy: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        order: Order,
+        groups: &Groups,
+    ) -> FloatTensor<Self>;
+}
+
+impl<B: GroupedGradients, C: CheckpointStrategy> GroupedOps for Autodiff<B, C> {
+    fn fused_spread(x: FloatTensor<Self>, groups: Arc<Groups>) -> FloatTensor<Self> {
+        let node = x.node();
+        let y = B::fused_spread(x.into_primitive(), groups.clone());
+        record::<B, C, 1>([node], y, move |dy, _| {
+            [Some(B::fused_spread_backward(dy, &groups))]
+        })
+    }
+
+    fn fused_collect(
+        y: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        groups: Arc<Groups>,
+    ) -> FloatTensor<Self> {
+        let nodes = [y.node(), weights.node()];
+        let (y, weights) = (y.into_primitive(), weights.into_primitive());
+        let sums = B::fused_collect(y.clone(), weights.clone(), groups.clone());
+        record::<B, C, 2>(nodes, sums, move |dy, _| {
+            B::fused_collect_backward(dy, y, weights, &groups).map(Some)
+        })
+    }
+
+    fn fused_grouped_linear(
+        x: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        order: Order,
+        groups: Arc<Groups>,
+    ) -> FloatTensor<Self> {
+        let (node, weights) = (x.node(), weights.into_primitive());
+        let (x, copy) = (x.into_primitive(), groups.clone());
+        let y = B::fused_grouped_linear(x, weights.clone(), order, copy);
+        record::<B, C, 1>([node], y, move |dy, _| {
+            [Some(B::fused_grouped_linear_backward(
+                dy, weights, order, &groups,
+            ))]
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{DType, Device, Distribution};
+
+    use super::*;
+    use crate::twins::{agree, tracked};
+
+    /// Rows, choices of each, groups, in, out.
+    const SIZES: [[usize; 5]; 4] = [
+        [1, 1, 1, 1, 1],
+        [5, 2, 7, 12, 10],
+        [40, 3, 4, 33, 18],
+        [130, 8, 128, 20, 24],
+    ];
+
+    /// Different groups for each row; some groups get none.
+    fn groups(rows: usize, per_row: usize, count: usize) -> Arc<Groups> {
+        let chosen = (0..rows).flat_map(|row| {
+            (0..per_row).map(move |j| ((row * row * 5 + row + j * 3 + j) % count) as u32)
+        });
+        Arc::new(Groups::new(&chosen.collect::<Vec<_>>(), per_row, count))
+    }
+
+    #[test]
+    fn rows_go_out_and_come_back_as_defined() {
+        for [rows, per_row, count, width, _] in SIZES {
+            let groups = groups(rows, per_row, count);
+            agree(&[&tracked([rows, width])], 1e-5, |x| {
+                let slow = reference::spread(x[0].clone(), &groups);
+                (spread(x[0].clone(), &groups), slow)
+            });
+            let (y, weights) = (tracked([rows * per_row, width]), tracked([rows, per_row]));
+            agree(&[&y, &weights], 1e-5, |x| {
+                let slow = reference::collect(x[0].clone(), x[1].clone(), &groups);
+                (collect(x[0].clone(), x[1].clone(), &groups), slow)
+            });
+        }
+    }
+
+    #[test]
+    fn grouped_products_agree_with_their_definition() {
+        let device = Device::flex();
+        for [rows, per_row, count, inputs, outputs] in SIZES {
+            let groups = groups(rows, per_row, count);
+            for order in [Order::InOut, Order::OutIn] {
+                let shape = match order {
+                    Order::InOut => [count, inputs, outputs],
+                    Order::OutIn => [count, outputs, inputs],
+                };
+                let weights = Tensor::<3>::random(shape, Distribution::Default, &device);
+                for dtype in [DType::F32, DType::BF16, DType::F16] {
+                    let weights = weights.clone().cast(dtype);
+                    agree(&[&tracked([rows * per_row, inputs])], 1e-4, |x| {
+                        let slow = reference::linear(x[0].clone(), weights.clone(), order, &groups);
+                        (linear(x[0].clone(), weights.clone(), order, &groups), slow)
+                    });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_bits_whatever_the_threads() {
+        let groups = groups(300, 4, 6);
+        let device = Device::flex();
+        let x = Tensor::<2>::random([1200, 70], Distribution::Default, &device);
+        let weights = Tensor::<3>::random([6, 70, 90], Distribution::Default, &device);
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.expect("threads can be started").install(|| {
+                let y = linear(x.clone(), weights.clone(), Order::InOut, &groups);
+                let ones = Tensor::<2>::ones([300, 4], &device);
+                collect(y, ones, &groups).into_data()
+            })
+        };
+        let one = run(1);
+        assert!((2..6).all(|threads| run(threads) == one));
+    }
+}
