@@ -14,6 +14,7 @@ use vlft_base::{Diagnostic, Result, did_you_mean, format};
 
 use crate::float::Float;
 use crate::quant_state::QuantState;
+use crate::tensors::fits;
 
 /// The type dense tensors are held in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,18 +214,27 @@ impl Checkpoint {
         let mut wrong = Vec::new();
         for (name, shape) in expected {
             match self.tensors.get(name) {
-                _ if self.quantized.get(name).is_some_and(|q| q.shape == *shape) => {}
+                _ if self
+                    .quantized
+                    .get(name)
+                    .is_some_and(|q| fits(name, shape, &q.shape)) => {}
                 None => {
                     let near = did_you_mean(name, self.names())
                         .map(|near| format!(", but there is `{near}`"))
                         .unwrap_or_default();
                     wrong.push(format!("`{name}` is missing{near}"));
                 }
-                Some(_) if self.shape(name) != Some(shape) => wrong.push(format!(
-                    "`{name}` has shape {}, expected {}",
-                    shape_text(self.shape(name).unwrap_or_default()),
-                    shape_text(shape)
-                )),
+                Some(_)
+                    if !self
+                        .shape(name)
+                        .is_some_and(|found| fits(name, shape, found)) =>
+                {
+                    wrong.push(format!(
+                        "`{name}` has shape {}, expected {}",
+                        shape_text(self.shape(name).unwrap_or_default()),
+                        shape_text(shape)
+                    ))
+                }
                 Some(entry) if Float::of(entry.dtype).is_none() => {
                     wrong.push(format!("`{name}` is of type {}", entry.dtype));
                 }
@@ -236,10 +246,15 @@ impl Checkpoint {
         }
         const SHOWN: usize = 8;
         let count = format::count(wrong.len() as u64, "tensor");
+        let only_the_head = wrong.len() == 1 && wrong[0].starts_with("`lm_head.weight` is missing");
         let mut error =
             Diagnostic::error(format!("{count} of the checkpoint do not fit config.json"))
                 .at(&self.dir)
-                .hint("config.json and weights must be of the same model");
+                .hint(match only_the_head {
+                    // As Qwen3-VL-Embedding-8B is published.
+                    true => "an Embedding checkpoint has no head to answer with; `vlft eval --task embedding` needs none",
+                    false => "config.json and weights must be of the same model",
+                });
         let more = wrong.len().saturating_sub(SHOWN);
         for line in wrong.into_iter().take(SHOWN) {
             error = error.caused_by(line);

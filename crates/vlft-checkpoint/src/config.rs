@@ -1,11 +1,13 @@
-//! `config.json` of a dense Qwen3-VL, in the published style and in the one transformers 5 saves.
-//! Field names are Hugging Face's. Other architectures are refused by name.
+//! `config.json` of a Qwen3-VL, dense or with experts, in the published style and in the one
+//! transformers 5 saves. Field names are Hugging Face's. Other architectures are refused by name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use vlft_base::{Diagnostic, Result};
+
+use crate::family::{self, Family, SUPPORTED};
 
 /// Everything the shapes and the arithmetic of the model follow from.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +17,8 @@ pub struct Config {
     pub image_token_id: u32,
     /// Whether the head is the embedding. The top-level key alone decides, as in transformers.
     pub tie_word_embeddings: bool,
+    /// False: only hidden states are asked for, and an untied head may be missing.
+    pub has_head: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +35,32 @@ pub struct TextConfig {
     /// Frequencies for time, height and width, interleaved T H W T H W ...
     pub mrope_section: [usize; 3],
     pub max_position_embeddings: usize,
+    /// None: every layer is dense.
+    pub experts: Option<ExpertConfig>,
+}
+
+/// The mixture of experts that stands in place of the dense projections in most or all layers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpertConfig {
+    pub num_experts: usize,
+    /// How many experts each token goes to.
+    pub num_experts_per_tok: usize,
+    /// Width of one expert; `intermediate_size` is that of the dense layers.
+    pub moe_intermediate_size: usize,
+    /// Layers `step - 1`, `2 step - 1`, ... have experts.
+    pub decoder_sparse_step: usize,
+    /// Layers that are dense whatever the step.
+    pub mlp_only_layers: Vec<usize>,
+}
+
+impl TextConfig {
+    /// The experts of a layer; None if it is dense.
+    pub fn experts_of(&self, layer: usize) -> Option<&ExpertConfig> {
+        let experts = self.experts.as_ref()?;
+        let sparse = !experts.mlp_only_layers.contains(&layer)
+            && (layer + 1).is_multiple_of(experts.decoder_sparse_step);
+        sparse.then_some(experts)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +118,7 @@ impl Config {
             path: path.to_path_buf(),
             prefix: String::new(),
         };
-        refuse_other_architectures(&root)?;
+        let family = known_family(&root)?;
 
         let text = root.table("text_config")?;
         let vision = root.table("vision_config")?;
@@ -107,6 +137,10 @@ impl Config {
                 rope_theta: rope_theta(&text)?,
                 mrope_section: mrope_section(&text)?,
                 max_position_embeddings: text.usize_or("max_position_embeddings", 128_000)?,
+                experts: match family.model_type {
+                    "qwen3_vl_moe" => Some(ExpertConfig::read(&text)?),
+                    _ => None,
+                },
             },
             vision: VisionConfig {
                 depth: vision.usize("depth")?,
@@ -123,9 +157,19 @@ impl Config {
             },
             image_token_id: root.usize("image_token_id")? as u32,
             tie_word_embeddings: root.bool_or("tie_word_embeddings", false)?,
+            has_head: true,
         };
         config.check(&root, &text, &vision)?;
         Ok(config)
+    }
+
+    /// The same model as far as its last hidden state. Qwen3-VL-Embedding-8B is published without the
+    /// head that its config asks for.
+    pub fn without_head(self) -> Self {
+        Self {
+            has_head: false,
+            ..self
+        }
     }
 
     /// What the arithmetic relies on. A config that fails here would compute something else.
@@ -159,6 +203,9 @@ impl Config {
                 ),
                 &t.num_key_value_heads.to_string(),
             ));
+        }
+        if let Some(experts) = &t.experts {
+            experts.check(text, t.num_hidden_layers)?;
         }
         if t.head_dim % 2 != 0 {
             return Err(text.wrong("head_dim", "an even number", &t.head_dim.to_string()));
@@ -227,48 +274,86 @@ impl Config {
     }
 }
 
-/// Only dense Qwen3-VL is computed here; a near relative would load and be silently wrong.
-fn refuse_other_architectures(root: &Table) -> Result<()> {
-    let model_type = root
-        .json
-        .get("model_type")
-        .and_then(Value::as_str)
-        .unwrap_or("");
-    let architecture = root
-        .json
-        .pointer("/architectures/0")
-        .and_then(Value::as_str)
-        .unwrap_or("");
-    let is_ours = model_type == "qwen3_vl"
-        && (architecture.is_empty() || architecture == "Qwen3VLForConditionalGeneration");
-    if is_ours {
-        return Ok(());
+impl ExpertConfig {
+    fn read(text: &Table) -> Result<Self> {
+        // transformers 5 calls it `num_local_experts`.
+        let count = match text.json.get("num_experts") {
+            None => "num_local_experts",
+            Some(_) => "num_experts",
+        };
+        Ok(Self {
+            num_experts: text.usize(count)?,
+            num_experts_per_tok: text.usize("num_experts_per_tok")?,
+            moe_intermediate_size: text.usize("moe_intermediate_size")?,
+            decoder_sparse_step: text.usize_or("decoder_sparse_step", 1)?,
+            mlp_only_layers: match text.absent("mlp_only_layers") {
+                true => Vec::new(),
+                false => text.usizes("mlp_only_layers")?,
+            },
+        })
     }
+
+    fn check(&self, text: &Table, layers: usize) -> Result<()> {
+        for (key, value) in [
+            ("num_experts", self.num_experts),
+            ("num_experts_per_tok", self.num_experts_per_tok),
+            ("moe_intermediate_size", self.moe_intermediate_size),
+            ("decoder_sparse_step", self.decoder_sparse_step),
+        ] {
+            if value == 0 {
+                return Err(text.wrong(key, "a positive number", "0"));
+            }
+        }
+        if self.num_experts_per_tok > self.num_experts {
+            return Err(text.wrong(
+                "num_experts_per_tok",
+                &format!("at most num_experts ({})", self.num_experts),
+                &self.num_experts_per_tok.to_string(),
+            ));
+        }
+        if let Some(layer) = self.mlp_only_layers.iter().find(|layer| **layer >= layers) {
+            return Err(text.wrong(
+                "mlp_only_layers",
+                &format!("layers below num_hidden_layers ({layers})"),
+                &layer.to_string(),
+            ));
+        }
+        // transformers renormalises whatever this key says; a config that asks for the other is of
+        // another model.
+        if !text.bool_or("norm_topk_prob", true)? {
+            return Err(text.wrong("norm_topk_prob", "true", "false"));
+        }
+        Ok(())
+    }
+}
+
+/// A near relative would load and be silently wrong.
+fn known_family(root: &Table) -> Result<&'static Family> {
+    if let Some(family) = Family::of(root.json) {
+        return Ok(family);
+    }
+    let (model_type, architecture) = (
+        family::model_type(root.json),
+        family::architecture(root.json),
+    );
     if model_type.is_empty() && architecture.is_empty() {
         return Err(root
             .missing("model_type")
-            .expected("`qwen3_vl` (Qwen3VLForConditionalGeneration)")
+            .expected("`qwen3_vl` or `qwen3_vl_moe`")
             .hint("is this the config.json of a Qwen3-VL model?"));
     }
-    let name = if architecture.is_empty() {
-        model_type
-    } else {
-        architecture
+    let name = match architecture {
+        "" => model_type,
+        _ => architecture,
     };
-    let what = match model_type {
-        "qwen3_vl_moe" => "a mixture of experts (Qwen3-VL-30B-A3B, 235B-A22B)",
-        "qwen2_5_vl" => "Qwen2.5-VL",
-        "qwen2_vl" => "Qwen2-VL",
-        "" => "a model of unknown type",
-        other => other,
-    };
+    let what = Family::describe(root.json);
     Err(
-        Diagnostic::error(format!("`{name}` is {what}, not a dense Qwen3-VL"))
+        Diagnostic::error(format!("`{name}` is {what}, not a Qwen3-VL"))
             .at(&root.path)
             .detail("`model_type`")
-            .expected("`qwen3_vl` (Qwen3VLForConditionalGeneration)")
+            .expected("`qwen3_vl` or `qwen3_vl_moe`")
             .found(format!("`{model_type}`"))
-            .hint("use Qwen3-VL-2B, 4B, 8B or 32B, Instruct or Thinking"),
+            .hint(format!("use {SUPPORTED}")),
     )
 }
 

@@ -109,6 +109,7 @@ impl Layout {
     /// A target that names nothing, a pattern that is no regular expression or matches nothing.
     pub fn new(config: &Config, spec: &LoraSpec) -> Result<Self> {
         let is_target = Matcher::new(&spec.targets)?;
+        is_target.check_experts(config)?;
         let mut modules = Vec::new();
         for module in config.linear_modules() {
             let wanted = match Group::of(&module.name) {
@@ -262,6 +263,9 @@ impl<'a> Matcher<'a> {
             }
         };
         for target in names {
+            if ["experts", "gate_up_proj", "gate"].contains(&target.as_str()) {
+                return Err(experts_are_frozen(target, "mlp.experts"));
+            }
             if !TEXT_TARGETS.contains(&target.as_str()) {
                 let error = Diagnostic::error(format!("unknown LoRA target `{target}`"))
                     .expected(one_of(TEXT_TARGETS));
@@ -277,6 +281,37 @@ impl<'a> Matcher<'a> {
         Ok(Self::Names(names))
     }
 
+    /// Fused experts are frozen: whoever asks for them is told, not given less.
+    fn check_experts(&self, config: &Config) -> Result<()> {
+        let experts = config.expert_modules();
+        if experts.is_empty() {
+            return Ok(());
+        }
+        match self {
+            Self::Names(names) => {
+                let modules = config.linear_modules();
+                let text = |module: &&Module| Group::of(&module.name) == Group::LanguageModel;
+                let found: Vec<&str> = modules
+                    .iter()
+                    .filter(text)
+                    .map(|module| last_name(&module.name))
+                    .collect();
+                match names.iter().find(|name| !found.contains(&name.as_str())) {
+                    None => Ok(()),
+                    Some(name) => Err(experts_are_frozen(name, &experts[0])),
+                }
+            }
+            Self::Pattern(regex) => {
+                for module in &experts {
+                    if is_match("lora.targets", regex, module)? {
+                        return Err(experts_are_frozen(module, module));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
     fn matches(&self, module: &str) -> Result<bool> {
         match self {
             Self::Names(names) => {
@@ -286,6 +321,17 @@ impl<'a> Matcher<'a> {
             Self::Pattern(regex) => is_match("lora.targets", regex, module),
         }
     }
+}
+
+fn experts_are_frozen(asked: &str, module: &str) -> Diagnostic {
+    Diagnostic::error("the experts of this model are not adapted")
+        .detail("`lora.targets`")
+        .found(format!("`{asked}`"))
+        .expected("attention, or dense projections where the model has such layers")
+        .caused_by(format!(
+            "`{module}` holds all experts in one tensor and stays frozen"
+        ))
+        .hint("`lora.targets = [\"q_proj\", \"k_proj\", \"v_proj\", \"o_proj\"]`")
 }
 
 /// PEFT's `rank_pattern` and `alpha_pattern`: `(.*\.)?(KEY)$` from the start of the path.

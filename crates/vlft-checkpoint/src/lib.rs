@@ -5,6 +5,7 @@
 mod adapter;
 mod checkpoint;
 mod config;
+mod family;
 pub mod float;
 mod layout;
 mod part;
@@ -17,7 +18,8 @@ pub use adapter::{
     tensor_name, write_adapter,
 };
 pub use checkpoint::{Checkpoint, Storage, shape_text};
-pub use config::{Config, TextConfig, VisionConfig};
+pub use config::{Config, ExpertConfig, TextConfig, VisionConfig};
+pub use family::{FAMILIES, Family, SUPPORTED};
 pub use layout::{Adapted, Group, Layout, LoraSpec, LoraTargets, Module, TEXT_TARGETS};
 pub use part::Part;
 pub use quant_state::QuantState;

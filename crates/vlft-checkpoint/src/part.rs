@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
-    /// Linear layers of the language model.
+    /// Linear layers of the language model, and its fused experts.
     LanguageModel,
     /// Linear layers of the vision tower, mergers included.
     Visual,
@@ -44,6 +44,8 @@ impl Part {
             "model.language_model.embed_tokens.weight" => Some(Self::EmbedTokens),
             // A convolution and a table of positions, not linear layers.
             _ if name.contains(".patch_embed.") || name.contains(".pos_embed.") => None,
+            // bitsandbytes quantises linear layers; the router is none, and small.
+            _ if name.ends_with(".mlp.gate.weight") => None,
             _ if in_visual => Some(Self::Visual),
             _ => Some(Self::LanguageModel),
         }

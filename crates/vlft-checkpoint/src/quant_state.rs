@@ -1,7 +1,7 @@
 //! Four-bit matrices in safetensors files, as bitsandbytes names them: what belongs to one, and
 //! whether it is whole.
 //!
-//! A matrix `X` (`[out, in]`) is `X` (codes, `[n / 2, 1]`), `X.absmax`, `X.quant_map`, with double
+//! A matrix `X` (`[out, in]`; a stack of experts `[experts, out, in]` is packed in one piece) is `X` (codes, `[n / 2, 1]`), `X.absmax`, `X.quant_map`, with double
 //! quantisation `X.nested_absmax` and `X.nested_quant_map`, and a JSON of sizes as bytes in
 //! `X.quant_state.bitsandbytes__nf4`. That last tensor is what makes `X` a quantised one; lists of
 //! skipped modules in `config.json` are not believed.
@@ -67,9 +67,11 @@ impl QuantState {
     }
 
     fn check(&self, checkpoint: &Checkpoint, matrix: &str) -> Result<()> {
-        let [rows, columns] = self.shape[..] else {
-            return Err(damaged().caused_by("its shape is not that of a matrix"));
-        };
+        if !matches!(self.shape.len(), 2 | 3) {
+            return Err(
+                damaged().caused_by("its shape is not that of a matrix, or of a stack of them")
+            );
+        }
         let sizes_are_sane = self.quant_type == "nf4"
             && self.blocksize > 0
             && self.blocksize.is_multiple_of(2)
@@ -78,8 +80,10 @@ impl QuantState {
         if !sizes_are_sane {
             return Err(damaged().caused_by("its sizes make no sense"));
         }
-        let n = rows
-            .checked_mul(columns)
+        let sides = self.shape.iter();
+        let n = sides
+            .copied()
+            .try_fold(1usize, usize::checked_mul)
             .ok_or_else(|| damaged().caused_by("its shape is too large"))?;
         let blocks = n.div_ceil(self.blocksize);
         let mut parts = vec![

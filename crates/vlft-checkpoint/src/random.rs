@@ -109,7 +109,11 @@ impl RandomTensor {
         } else if self.name.contains("embed_tokens") || self.name.contains("pos_embed") {
             1.0
         } else {
-            let fan_in: usize = self.shape[1..].iter().product();
+            let fan_in: usize = match self.shape[..] {
+                // Experts: `[experts, in, out]`.
+                [_, inputs, _] => inputs,
+                _ => self.shape[1..].iter().product(),
+            };
             1.0 / (fan_in as f32).sqrt()
         };
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);

@@ -1,4 +1,4 @@
-//! The one list of tensor names and shapes of a dense Qwen3-VL, as a function of its config: what a
+//! The one list of tensor names and shapes of a Qwen3-VL, as a function of its config: what a
 //! checkpoint must hold, what a random one is made of, and which linear layers LoRA can adapt.
 
 use crate::config::Config;
@@ -66,9 +66,16 @@ impl Config {
                     &[module.out_features, module.in_features],
                 );
             }
+            if let Some(e) = t.experts_of(i) {
+                let (count, width) = (e.num_experts, e.moe_intermediate_size);
+                add(format!("{layer}.mlp.gate.weight"), &[count, d]);
+                let experts = format!("{layer}.mlp.{EXPERTS}");
+                add(format!("{experts}.gate_up_proj"), &[count, d, 2 * width]);
+                add(format!("{experts}.down_proj"), &[count, width, d]);
+            }
         }
         add(format!("{language}.norm.weight"), &[d]);
-        if !self.tie_word_embeddings {
+        if !self.tie_word_embeddings && self.has_head {
             add("lm_head.weight".into(), &[t.vocab_size, d]);
         }
         list
@@ -132,7 +139,7 @@ impl Config {
             t.num_attention_heads * t.head_dim,
             t.num_key_value_heads * t.head_dim,
         );
-        [
+        let modules = [
             ("self_attn.q_proj", d, queries),
             ("self_attn.k_proj", d, keys),
             ("self_attn.v_proj", d, keys),
@@ -140,103 +147,47 @@ impl Config {
             ("mlp.gate_proj", d, ffn),
             ("mlp.up_proj", d, ffn),
             ("mlp.down_proj", ffn, d),
-        ]
-        .map(|(name, in_features, out_features)| Module {
+        ];
+        // Fused experts are no linear layers, neither here nor for PEFT.
+        let here = match t.experts_of(index) {
+            None => &modules[..],
+            Some(_) => &modules[..4],
+        };
+        let module = |(name, in_features, out_features): &(&str, usize, usize)| Module {
             name: format!("model.language_model.layers.{index}.{name}"),
-            in_features,
-            out_features,
-        })
-        .to_vec()
+            in_features: *in_features,
+            out_features: *out_features,
+        };
+        here.iter().map(module).collect()
     }
+
+    /// What stands in place of the dense projections where a layer has experts: modules of transformers
+    /// that are never adapted, the tensors of the experts among them.
+    pub fn expert_modules(&self) -> Vec<String> {
+        let sparse =
+            (0..self.text.num_hidden_layers).filter(|i| self.text.experts_of(*i).is_some());
+        let names = sparse.flat_map(|i| {
+            ["", ".gate_up_proj", ".down_proj"]
+                .map(|part| format!("{EXPERTS}{part}"))
+                .into_iter()
+                .chain(["gate".to_string()])
+                .map(move |name| format!("model.language_model.layers.{i}.mlp.{name}"))
+        });
+        names.collect()
+    }
+}
+
+const EXPERTS: &str = "experts";
+
+/// Whether a tensor of shape `found` can stand for one of shape `expected`. Fused experts lie
+/// `[experts, in, out]` as published and `[experts, out, in]` as transformers 5 saves them.
+pub(crate) fn fits(name: &str, expected: &[usize], found: &[usize]) -> bool {
+    if expected == found {
+        return true;
+    }
+    let is_expert = name.contains(".mlp.experts.");
+    matches!((expected, found), ([a, b, c], [x, y, z]) if is_expert && (a, c, b) == (x, y, z))
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::layout::{Layout, LoraSpec};
-
-    fn published(
-        d: usize,
-        ffn: usize,
-        layers: usize,
-        heads: usize,
-        tied: bool,
-        big: bool,
-    ) -> Config {
-        let (depth, dv, dv_ffn, deepstack) = if big {
-            (27, 1152, 4304, [8, 16, 24])
-        } else {
-            (24, 1024, 4096, [5, 11, 17])
-        };
-        let json = json!({
-            "architectures": ["Qwen3VLForConditionalGeneration"],
-            "model_type": "qwen3_vl",
-            "image_token_id": 151655,
-            "tie_word_embeddings": tied,
-            "text_config": {
-                "vocab_size": 151936, "hidden_size": d, "intermediate_size": ffn,
-                "num_hidden_layers": layers, "num_attention_heads": heads,
-                "num_key_value_heads": 8, "head_dim": 128, "hidden_act": "silu",
-                "rope_theta": 5000000,
-                "rope_scaling": {"mrope_interleaved": true, "mrope_section": [24, 20, 20], "rope_type": "default"}
-            },
-            "vision_config": {
-                "depth": depth, "hidden_size": dv, "intermediate_size": dv_ffn, "num_heads": 16,
-                "patch_size": 16, "temporal_patch_size": 2, "spatial_merge_size": 2,
-                "out_hidden_size": d, "num_position_embeddings": 2304,
-                "deepstack_visual_indexes": deepstack, "hidden_act": "gelu_pytorch_tanh"
-            }
-        });
-        Config::from_json(&json, "config.json".as_ref()).unwrap()
-    }
-
-    /// Totals of the published checkpoints (8B: 750 tensors), and of LoRA r = 16 on all seven
-    /// language targets, as counted by transformers on the meta device.
-    #[test]
-    fn every_dense_size_follows_from_its_config() {
-        for (name, config, total, lora, tensors) in [
-            (
-                "2B",
-                published(2048, 6144, 28, 16, true, false),
-                2_127_532_032,
-                17_432_576,
-                None,
-            ),
-            (
-                "4B",
-                published(2560, 9728, 36, 32, true, false),
-                4_437_815_808,
-                33_030_144,
-                None,
-            ),
-            (
-                "8B",
-                published(4096, 12288, 36, 32, false, true),
-                8_767_123_696,
-                43_646_976,
-                Some(750),
-            ),
-            (
-                "32B",
-                published(5120, 25600, 64, 64, false, true),
-                33_357_390_064,
-                134_217_728,
-                None,
-            ),
-        ] {
-            let list = config.tensors();
-            let sum: usize = list
-                .iter()
-                .map(|(_, shape)| shape.iter().product::<usize>())
-                .sum();
-            assert_eq!(sum, total, "{name}");
-            if let Some(tensors) = tensors {
-                assert_eq!(list.len(), tensors, "{name}");
-            }
-            let layout = Layout::new(&config, &LoraSpec::default()).unwrap();
-            assert_eq!(layout.parameters(), lora, "{name}");
-        }
-    }
-}
+mod tests;

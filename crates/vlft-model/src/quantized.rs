@@ -43,7 +43,9 @@ pub(crate) fn load(
         codes: bytes("")?,
         scales,
     };
-    let shape = [state.shape[0], state.shape[1]];
+    // The matrices of a stack lie one below the other.
+    let (columns, rows) = state.shape.split_last().expect("its shape was checked");
+    let shape = [rows.iter().product(), *columns];
     Ok(Some(Nf4Matrix::new(packed, &code, shape, device)))
 }
 

@@ -156,12 +156,18 @@ fn everything() -> LoraSpec {
 
 #[test]
 fn both_ways_agree_whatever_is_adapted() {
+    let on = |name: &str, spec: &LoraSpec| {
+        check(name, spec, Storage::AsStored, Compute::F32, 1e-4);
+    };
     let f32 = |spec: &LoraSpec| {
         for name in ["tiny", "tiny_gqa", "odd"] {
-            check(name, spec, Storage::AsStored, Compute::F32, 1e-4);
+            on(name, spec);
         }
     };
     f32(&everything());
+    on("moe", &everything());
+    on("moe", &pattern(r".*layers\.[12]\.self_attn\.q_proj"));
+    on("moe", &pattern(r"model\.visual\.merger\.linear_fc2"));
     for one in [
         // Some layers, blocks or mergers only: what lies below the first one needs no backward.
         r".*layers\.[12]\.self_attn\.q_proj",
@@ -185,14 +191,17 @@ fn both_ways_agree_in_four_bits() {
         };
         let frozen = Frozen::nf4(quantization);
         check("tiny", &everything(), frozen.clone(), Compute::F32, 1e-4);
-        check("odd", &everything(), frozen, Compute::F32, 1e-4);
+        check("odd", &everything(), frozen.clone(), Compute::F32, 1e-4);
+        check("moe", &everything(), frozen, Compute::F32, 1e-4);
     }
 }
 
 /// Sixteen bits round at every step, and the two ways round at different places.
 #[test]
 fn computing_in_bf16_follows_f32() {
-    check("tiny", &everything(), Storage::Bf16, Compute::Bf16, 0.1);
+    for name in ["tiny", "moe"] {
+        check(name, &everything(), Storage::Bf16, Compute::Bf16, 0.1);
+    }
     let device = Device::flex();
     let config = Config::from_dir(&model_dir("tiny")).unwrap();
     let checkpoint = Checkpoint::open(&model_dir("tiny")).unwrap();

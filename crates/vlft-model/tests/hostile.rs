@@ -89,11 +89,8 @@ fn another_architecture_is_refused_by_name() {
             "Qwen2_5_VLForConditionalGeneration",
             "Qwen2.5-VL",
         ),
-        (
-            "qwen3_vl_moe",
-            "Qwen3VLMoeForConditionalGeneration",
-            "mixture of experts",
-        ),
+        ("qwen3_5", "Qwen3_5ForConditionalGeneration", "Qwen3.5"),
+        ("qwen3_vl", "Qwen3VLForSomethingElse", "another model"),
         ("llava", "LlavaForConditionalGeneration", "llava"),
     ] {
         let dir = copy("tiny");

@@ -107,14 +107,20 @@ fn quantization(cache: Option<PathBuf>) -> Frozen {
     })
 }
 
-/// `bnb_double` was made from `tiny`, rounded to bf16, by transformers and bitsandbytes.
+/// `bnb_double` was made from `tiny`, rounded to bf16, by transformers and bitsandbytes; `bnb_moe` from
+/// `moe`, the experts by bitsandbytes alone.
 #[test]
 fn quantising_while_loading_gives_what_bitsandbytes_saved() {
+    quantises_as_saved("tiny", "bnb_double");
+    quantises_as_saved("moe", "bnb_moe");
+}
+
+fn quantises_as_saved(source: &str, saved: &str) {
     let cache = tempfile::tempdir().unwrap();
-    load("tiny", quantization(Some(cache.path().into())));
+    load(source, quantization(Some(cache.path().into())));
     let copy = fs::read_dir(cache.path()).unwrap().next().unwrap().unwrap();
     let ours = tensors(&copy.path().join("nf4.safetensors"));
-    let theirs = tensors(&fixtures().join("bnb_double/model.safetensors"));
+    let theirs = tensors(&fixtures().join(saved).join("model.safetensors"));
     let quantised = theirs.keys().filter(|name| name.contains(".quant_state."));
     assert_eq!(ours.len(), quantised.count() * 6);
     for (name, ours) in &ours {
@@ -135,9 +141,9 @@ fn quantising_while_loading_gives_what_bitsandbytes_saved() {
 
 #[test]
 fn a_quantised_checkpoint_is_taken_as_it_is_and_can_be_made_dense() {
-    for name in ["bnb_double", "bnb_single"] {
+    for name in ["bnb_double", "bnb_single", "bnb_moe"] {
         let packed = load(name, Frozen::as_stored());
-        assert_eq!(packed.double_quant(), Some(name == "bnb_double"));
+        assert_eq!(packed.double_quant(), Some(name != "bnb_single"));
         let dense = load(name, Storage::F32.into());
         assert_eq!(dense.double_quant(), None);
         assert_eq!(logits(&packed), logits(&dense), "{name}");

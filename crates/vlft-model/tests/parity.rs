@@ -214,6 +214,7 @@ fn check(root: &Path, case: &Value) {
         "{name}: loss {loss}, expected {expected}"
     );
     check_position_taps(name, &model, &golden, &inputs);
+    check_last_token(name, &model, &golden, &inputs, &adapters);
     println!(
         "{name}: {compared} stages, worst {} {:e}, loss off by {:e}",
         worst.0,
@@ -230,6 +231,41 @@ fn real_positions(golden: &Golden) -> Vec<bool> {
         .into_iter()
         .map(|m| m == 1)
         .collect()
+}
+
+/// What Embedding and Reranker checkpoints are asked for.
+fn check_last_token(
+    name: &str,
+    model: &Qwen3Vl,
+    golden: &Golden,
+    inputs: &Inputs,
+    adapters: &Adapters,
+) {
+    let (Some(states), Some(logits)) = (golden.f32("lm.final_norm"), golden.f32("logits")) else {
+        return;
+    };
+    if inputs.rows != 1 {
+        return;
+    }
+    let width = model.config.text.hidden_size;
+    let last = &states[states.len() - width..];
+    let length = last.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let found = model.embedding(inputs, adapters);
+    assert_eq!(found.len(), width, "{name}");
+    for (found, expected) in found.iter().zip(last) {
+        assert!(
+            (found - expected / length).abs() <= STAGE_TOLERANCE / length,
+            "{name}: embedding"
+        );
+    }
+    let vocabulary = model.config.text.vocab_size;
+    let last = &logits[logits.len() - vocabulary..];
+    let found = model.preference(inputs, 201, 77, adapters);
+    let expected = last[201] - last[77];
+    assert!(
+        (found - expected).abs() <= 2.0 * STAGE_TOLERANCE,
+        "{name}: preference {found}, expected {expected}"
+    );
 }
 
 fn check_position_taps(name: &str, model: &Qwen3Vl, golden: &Golden, inputs: &Inputs) {

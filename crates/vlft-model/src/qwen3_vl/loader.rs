@@ -8,10 +8,11 @@ use burn::tensor::{DType, Device, Tensor};
 use half::bf16;
 use vlft_base::{Diagnostic, Result};
 use vlft_checkpoint::{Checkpoint, Config, Layout, Storage};
+use vlft_kernels::grouped::Order;
 use vlft_kernels::nf4::{Code, Nf4Matrix, quantize};
 
 use crate::frozen::{Frozen, not_finite};
-use crate::linear::{Linear, Weight, as_type};
+use crate::linear::{Linear, Stack, Weight, as_type};
 use crate::nf4_cache::Cache;
 use crate::quantized;
 use crate::tensor::tensor;
@@ -101,7 +102,7 @@ impl<'a> Loader<'a> {
             });
         }
         if !self.checkpoint.is_quantized() && self.frozen.quantizes(name) {
-            return Ok(Weight::Nf4(self.quantize(name, shape)?));
+            return Ok(Weight::Nf4(self.quantize(name, shape, None)?));
         }
         let (storage, device) = (self.storage, self.device);
         Ok(Weight::Dense(tensor(
@@ -113,8 +114,52 @@ impl<'a> Loader<'a> {
         )?))
     }
 
-    /// From the cache, or now: on the host at once, one matrix at a time.
-    fn quantize(&self, name: &str, shape: [usize; 2]) -> Result<Nf4Matrix> {
+    /// The matrices of all experts, as the checkpoint has them: published ones lie `[experts, in, out]`,
+    /// those that transformers 5 saved `[experts, out, in]`. Quantised here they are packed as
+    /// bitsandbytes does it with transformers' module: in one piece, `[experts, out, in]`.
+    pub(super) fn stack(&self, name: &str) -> Result<Stack> {
+        let [experts, inputs, outputs] = self.shape(name)?[..] else {
+            return Err(not_listed(name));
+        };
+        let found = self.checkpoint.shape(name);
+        // As transformers decides it, also where both are the same.
+        let order = match found == Some(&[experts, outputs, inputs][..]) {
+            true => Order::OutIn,
+            false => Order::InOut,
+        };
+        let stored = match order {
+            Order::OutIn => [experts, outputs, inputs],
+            Order::InOut => [experts, inputs, outputs],
+        };
+        if let Some(matrices) = quantized::load(self.checkpoint, name, self.device)? {
+            let dense = || matrices.matrix().reshape(stored);
+            return Ok(match (&self.frozen.quantization, self.storage) {
+                (Some(_), _) => Stack::Nf4(matrices, order),
+                (None, Storage::Bf16) => Stack::Dense(as_type(dense(), DType::BF16), order),
+                (None, _) => Stack::Dense(dense(), order),
+            });
+        }
+        if !self.checkpoint.is_quantized() && self.frozen.quantizes(name) {
+            let turn = |values: &[f32]| transposed(values, inputs, outputs);
+            let turn: Option<&dyn Fn(&[f32]) -> Vec<f32>> = match order {
+                Order::InOut => Some(&turn),
+                Order::OutIn => None,
+            };
+            let packed = self.quantize(name, [experts * outputs, inputs], turn)?;
+            return Ok(Stack::Nf4(packed, Order::OutIn));
+        }
+        let matrices = tensor(self.checkpoint, name, stored, self.storage, self.device)?;
+        Ok(Stack::Dense(matrices, order))
+    }
+
+    /// From the cache, or now: on the host at once, one matrix (or stack) at a time. `turn` puts the
+    /// values in another order first.
+    fn quantize(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        turn: Option<&dyn Fn(&[f32]) -> Vec<f32>>,
+    ) -> Result<Nf4Matrix> {
         let cached = self.cache.as_ref().and_then(|cache| cache.found.as_ref());
         if let Some(cached) = cached
             && cached.shape(name) == Some(&shape)
@@ -123,6 +168,9 @@ impl<'a> Loader<'a> {
             return Ok(matrix);
         }
         let mut values = self.checkpoint.values(name)?;
+        if let Some(turn) = turn {
+            values = turn(&values);
+        }
         for value in &mut values {
             *value = bf16::from_f32(*value).to_f32();
         }
@@ -157,10 +205,27 @@ impl<'a> Loader<'a> {
     }
 
     fn shape(&self, name: &str) -> Result<&[usize]> {
-        self.shapes.get(name).map(Vec::as_slice).ok_or_else(|| {
-            Diagnostic::error(format!(
-                "the model has no tensor `{name}`; this is a bug of vlft"
-            ))
-        })
+        let shape = self.shapes.get(name).map(Vec::as_slice);
+        shape.ok_or_else(|| not_listed(name))
     }
+}
+
+fn not_listed(name: &str) -> Diagnostic {
+    Diagnostic::error(format!(
+        "the model has no tensor `{name}`; this is a bug of vlft"
+    ))
+}
+
+/// Matrices `[rows, columns]` one after the other, each transposed.
+fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut out = vec![0f32; values.len()];
+    let matrices = values.chunks_exact(rows * columns);
+    for (matrix, out) in matrices.zip(out.chunks_exact_mut(rows * columns)) {
+        for (j, out) in out.chunks_exact_mut(rows).enumerate() {
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = matrix[i * columns + j];
+            }
+        }
+    }
+    out
 }

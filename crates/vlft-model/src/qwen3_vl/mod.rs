@@ -7,8 +7,10 @@
 //! Shapes: B rows, T tokens, N = B T, d text width, P patches, M merged image tokens, V vocabulary.
 
 mod decode;
+mod experts;
 mod gradient;
 mod loader;
+mod pooling;
 mod rope;
 mod text;
 mod vision;
@@ -28,7 +30,7 @@ use crate::frozen::Frozen;
 use crate::linear::{Weight, as_type};
 use crate::lora::Adapters;
 use loader::Loader;
-use text::{TextContext, TextModel};
+use text::{Mlp, TextContext, TextModel};
 use vision::VisionModel;
 
 pub struct Qwen3Vl {
@@ -189,7 +191,7 @@ impl Qwen3Vl {
         let mut model = Self {
             visual: VisionModel::load(&config.vision, &loader)?,
             language_model: TextModel::load(&config.text, &loader)?,
-            lm_head: match config.tie_word_embeddings {
+            lm_head: match config.tie_word_embeddings || !config.has_head {
                 true => None,
                 false => Some(loader.matrix("lm_head.weight")?),
             },
@@ -215,6 +217,17 @@ impl Qwen3Vl {
     /// The same model computing in another type.
     pub fn computing_in(self, compute: Compute) -> Self {
         Self { compute, ..self }
+    }
+
+    /// The slow twin of a model with experts: one expert after the other, in plain tensor operations. It
+    /// is there to be compared with.
+    pub fn with_experts_one_by_one(mut self) -> Self {
+        for layer in &mut self.language_model.layers {
+            if let Mlp::Sparse(experts) = &mut layer.mlp {
+                experts.one_by_one();
+            }
+        }
+        self
     }
 
     /// Whether a language-model layer is held in four bits, and if so with double quantisation.
@@ -403,6 +416,10 @@ impl Qwen3Vl {
     }
 
     fn head(&self) -> &Weight {
+        assert!(
+            self.config.has_head,
+            "logits are asked of a model with a head"
+        );
         self.lm_head
             .as_ref()
             .unwrap_or(&self.language_model.embed_tokens)

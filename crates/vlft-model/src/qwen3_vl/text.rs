@@ -1,5 +1,5 @@
 //! The language model: pre-norm blocks with QK-norm, grouped-query attention, interleaved M-RoPE and
-//! a SwiGLU. Hidden states are `[N, d]` with N = B * T rows, batch row by batch row.
+//! a SwiGLU, or experts in its place. Hidden states are `[N, d]` with N = B * T rows, batch row by batch row.
 
 use burn::tensor::{DType, Device, Tensor};
 use vlft_base::Result;
@@ -7,6 +7,7 @@ use vlft_checkpoint::TextConfig;
 use vlft_kernels::attention::{Pattern, attention};
 use vlft_kernels::{activation, norm, rotary::rotary};
 
+use super::experts::SparseMlp;
 use super::loader::Loader;
 use super::rope::RotaryTables;
 use crate::linear::{Linear, Weight, as_type};
@@ -22,7 +23,13 @@ pub(super) struct DecoderLayer {
     input_layernorm: RmsNorm,
     post_attention_layernorm: RmsNorm,
     self_attn: Attention,
-    mlp: Mlp,
+    pub(super) mlp: Mlp,
+}
+
+/// What the config says of a layer.
+pub(super) enum Mlp {
+    Dense(DenseMlp),
+    Sparse(SparseMlp),
 }
 
 struct Attention {
@@ -35,7 +42,7 @@ struct Attention {
     head_dim: usize,
 }
 
-struct Mlp {
+pub(super) struct DenseMlp {
     gate_proj: Linear,
     up_proj: Linear,
     down_proj: Linear,
@@ -97,10 +104,15 @@ impl TextModel {
                     k_norm: norm(format!("{path}.self_attn.k_norm"))?,
                     head_dim: config.head_dim,
                 },
-                mlp: Mlp {
-                    gate_proj: loader.linear(&format!("{path}.mlp.gate_proj"))?,
-                    up_proj: loader.linear(&format!("{path}.mlp.up_proj"))?,
-                    down_proj: loader.linear(&format!("{path}.mlp.down_proj"))?,
+                mlp: match config.experts_of(i) {
+                    Some(experts) => {
+                        Mlp::Sparse(SparseMlp::load(&format!("{path}.mlp"), experts, loader)?)
+                    }
+                    None => Mlp::Dense(DenseMlp {
+                        gate_proj: loader.linear(&format!("{path}.mlp.gate_proj"))?,
+                        up_proj: loader.linear(&format!("{path}.mlp.up_proj"))?,
+                        down_proj: loader.linear(&format!("{path}.mlp.down_proj"))?,
+                    }),
                 },
             })
         };
@@ -137,7 +149,10 @@ impl DecoderLayer {
                 .forward(self.input_layernorm.forward(x.clone()), context, adapters);
         let x = x + attended;
         let hidden = self.post_attention_layernorm.forward(x.clone());
-        x + self.mlp.forward(hidden, adapters)
+        x + match &self.mlp {
+            Mlp::Dense(mlp) => mlp.forward(hidden, adapters),
+            Mlp::Sparse(mlp) => mlp.forward(hidden, adapters),
+        }
     }
 }
 
@@ -165,7 +180,7 @@ impl Attention {
     }
 }
 
-impl Mlp {
+impl DenseMlp {
     fn forward(&self, x: Tensor<2>, adapters: &Adapters) -> Tensor<2> {
         let dtype = x.dtype();
         let gate = as_type(self.gate_proj.forward(x.clone(), adapters), DType::F32);
