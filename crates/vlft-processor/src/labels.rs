@@ -7,7 +7,9 @@
 //! does not, the template rewrites answers (strips them, cuts out `<think>`), and we say so.
 //!
 //! What a template itself writes around an answer is prompt: the line break after `<|im_end|>`, or
-//! the empty `<think>` block with which the Thinking models' template opens the last turn.
+//! the empty `<think>` block with which the Thinking models' template opens the last turn. Reasoning that
+//! a record brings (`<think>\n..\n</think>\n\n` before the answer) is trained on with its answer, from
+//! where the generation prompt ends: the Thinking models' prompt opens the block itself.
 
 use std::ops::Range;
 
@@ -29,8 +31,36 @@ pub(crate) fn render(template: &ChatTemplate, record: &Record) -> Result<Convers
     let text = render_checked(template, record, false)?;
     let answers = Answers::of(record);
     let marked = template.render(&answers.marked, false)?;
-    let trained = answers.locate(&marked, &text, record, template)?;
+    let mut trained = answers.locate(&marked, &text, record, template)?;
+    if answers.have_reasoning() && !opens_reasoning(template, record)? {
+        for range in &mut trained {
+            if text[..range.start].ends_with(THINK) {
+                range.start -= THINK.len();
+            }
+        }
+    }
     Ok(Conversation { text, trained })
+}
+
+/// How reasoning stands before an answer, as the published templates write it.
+const THINK: &str = "<think>\n";
+const THOUGHT: &str = "\n</think>\n\n";
+
+/// Reasoning and answer, if the text begins with reasoning in just that form.
+fn reasoning(text: &str) -> Option<(&str, &str)> {
+    let (thought, answer) = text.strip_prefix(THINK)?.split_once(THOUGHT)?;
+    let plain = |text: &str| !text.contains("<think>") && !text.contains("</think>");
+    (plain(thought) && plain(answer)).then_some((thought, answer))
+}
+
+/// Whether the generation prompt after the first question ends inside a block of reasoning.
+fn opens_reasoning(template: &ChatTemplate, record: &Record) -> Result<bool> {
+    let first = record
+        .messages
+        .iter()
+        .position(|m| m.role == Role::Assistant);
+    let before = &record.messages[..first.unwrap_or(0)];
+    Ok(template.render(before, true)?.ends_with(THINK))
 }
 
 /// The conversation so far as one text, up to where the next answer begins.
@@ -88,7 +118,7 @@ pub(crate) fn trained_tokens(
     Ok(out)
 }
 
-/// The answers of a record: one per text part of an assistant message.
+/// The answers of a record: one per text part of an assistant message, two where it brings reasoning.
 struct Answers<'a> {
     /// The record's messages with a marker in place of each answer.
     marked: Vec<Message>,
@@ -96,6 +126,8 @@ struct Answers<'a> {
     texts: Vec<&'a str>,
     /// Per answer: the index of its message, and whether it is the last of that message.
     places: Vec<(usize, bool)>,
+    /// Per answer: whether it is reasoning, and goes on to the next one.
+    thoughts: Vec<bool>,
 }
 
 impl<'a> Answers<'a> {
@@ -106,6 +138,7 @@ impl<'a> Answers<'a> {
             markers: Vec::new(),
             texts: Vec::new(),
             places: Vec::new(),
+            thoughts: Vec::new(),
         };
         for (at, message) in record.messages.iter().enumerate() {
             if message.role != Role::Assistant {
@@ -122,16 +155,41 @@ impl<'a> Answers<'a> {
             // An empty message still is a turn, and its end is trained on.
             let texts = if texts.is_empty() { vec![""] } else { texts };
             answers.marked[at].content.clear();
+            if let [text] = texts[..]
+                && let Some((thought, answer)) = reasoning(text)
+            {
+                let markers = [
+                    answers.push(thought, at, false, salt),
+                    answers.push(answer, at, true, salt),
+                ];
+                if let Some(last) = answers.thoughts.iter_mut().rev().nth(1) {
+                    *last = true;
+                }
+                let text = format!("{THINK}{}{THOUGHT}{}", markers[0], markers[1]);
+                answers.marked[at].content.push(Part::Text(text));
+                continue;
+            }
             for (i, text) in texts.iter().enumerate() {
-                // Private-use characters around it: no template treats them in a special way.
-                let marker = format!("\u{e000}{salt}.{}\u{e001}", answers.markers.len());
-                answers.marked[at].content.push(Part::Text(marker.clone()));
-                answers.markers.push(marker);
-                answers.texts.push(text);
-                answers.places.push((at, i + 1 == texts.len()));
+                let marker = answers.push(text, at, i + 1 == texts.len(), salt);
+                answers.marked[at].content.push(Part::Text(marker));
             }
         }
         answers
+    }
+
+    /// Lists an answer of message `at`, and returns its marker.
+    fn push(&mut self, text: &'a str, at: usize, is_last: bool, salt: usize) -> String {
+        // Private-use characters around it: no template treats them in a special way.
+        let marker = format!("\u{e000}{salt}.{}\u{e001}", self.markers.len());
+        self.markers.push(marker.clone());
+        self.texts.push(text);
+        self.places.push((at, is_last));
+        self.thoughts.push(false);
+        marker
+    }
+
+    fn have_reasoning(&self) -> bool {
+        self.thoughts.contains(&true)
     }
 
     /// Puts the answers back into `marked` and returns where they and their ends are.
@@ -155,10 +213,21 @@ impl<'a> Answers<'a> {
         let mut ranges: Vec<Range<usize>> = Vec::new();
         let mut rest = marked;
         for (i, marker) in self.markers.iter().enumerate() {
-            let (before, after) = rest
-                .split_once(marker.as_str())
-                .ok_or_else(|| problem(i, "leaves out or moves"))?;
+            let (before, after) = rest.split_once(marker.as_str()).ok_or_else(|| {
+                let error = problem(i, "leaves out or moves");
+                match self.thoughts[i] {
+                    true => error.hint("this template shows the reasoning of the last turn only"),
+                    false => error,
+                }
+            })?;
             text.push_str(before);
+            let follows_reasoning = i > 0 && self.thoughts[i - 1];
+            if follows_reasoning && before != THOUGHT {
+                return Err(problem(
+                    i - 1,
+                    "does not write `</think>` right after the reasoning of",
+                ));
+            }
             let start = text.len();
             text.push_str(self.texts[i]);
             let mut end = text.len();
@@ -173,7 +242,8 @@ impl<'a> Answers<'a> {
             }
             rest = after;
             match ranges.last_mut() {
-                Some(last) if last.end == start => last.end = end,
+                // The end of the reasoning is as much the model's as the rest.
+                Some(last) if last.end == start || follows_reasoning => last.end = end,
                 _ => ranges.push(start..end),
             }
         }
@@ -195,7 +265,7 @@ impl<'a> Answers<'a> {
             return Err(problem(answer.unwrap_or(0).min(self.places.len() - 1), "changes")
                 .expected(excerpt(&text, same))
                 .found(excerpt(rendered, same))
-                .hint("answers must not begin or end with white space, nor hold `<think>` or `</think>`"));
+                .hint("answers must not begin or end with white space; reasoning is written `<think>\\n..\\n</think>\\n\\n` before the answer"));
         }
         Ok(ranges)
     }

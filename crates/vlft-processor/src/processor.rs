@@ -223,6 +223,19 @@ impl Processor {
         &self.stop_tokens
     }
 
+    /// The token that a word is by itself.
+    pub fn word(&self, word: &str) -> Result<u32> {
+        match self.tokenizer.encode(word)?.ids[..] {
+            [id] => Ok(id),
+            ref ids => Err(Diagnostic::error(format!(
+                "the tokenizer has no token for the word `{word}`"
+            ))
+            .expected("one token")
+            .found(format!("{}", ids.len()))
+            .hint("is this the tokenizer of a Qwen3-VL?")),
+        }
+    }
+
     /// Tokens as text, special ones included.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         self.tokenizer.decode(ids)

@@ -85,6 +85,96 @@ fn templates_that_do_something_to_answers_are_found_out() {
     );
 }
 
+/// A template of the fixtures: `plain.jinja` knows nothing of reasoning, as those of Instruct models;
+/// `tools.jinja` writes a block of it into the last turn, empty if there is none.
+fn fixture(name: &str, generation_prompt: &str) -> ChatTemplate {
+    let root = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/fixtures/templates"
+    );
+    let source = std::fs::read_to_string(format!("{root}/{name}")).unwrap();
+    let own = "{{- '<|im_start|>assistant\\n' }}";
+    assert!(name == "plain.jinja" || source.contains(own));
+    let source = source.replace(
+        own,
+        &own.replace("\\n'", &format!("\\n{generation_prompt}'")),
+    );
+    ChatTemplate::new(name.into(), &source, Vec::new()).unwrap()
+}
+
+#[test]
+fn bare_answers_are_trained_with_instruct_and_thinking_templates() {
+    let turns = record(&[
+        ("user", &["2+2?"]),
+        ("assistant", &["4"]),
+        ("user", &["3+3?"]),
+        ("assistant", &["6"]),
+    ]);
+    for name in ["tools.jinja", "plain.jinja"] {
+        let template = fixture(name, "");
+        let conversation = render(&template, &turns).unwrap();
+        let thinks = name == "tools.jinja";
+        assert_eq!(conversation.text.contains("<think>"), thinks, "{name}");
+        let answers: Vec<&str> = (conversation.trained.iter())
+            .map(|range| conversation.text[range.clone()].trim_end())
+            .collect();
+        match thinks {
+            // The empty block is the template's own.
+            true => assert_eq!(answers, ["4<|im_end|>", "6<|im_end|>"]),
+            false => assert!(answers.concat().contains('6'), "{answers:?}"),
+        }
+    }
+}
+
+#[test]
+fn reasoning_is_trained_from_where_the_generation_prompt_ends() {
+    let answer = "<think>\nadd\n\nthem\n</think>\n\n{\"sum\":4}";
+    let turns = record(&[("user", &["2+2?"]), ("assistant", &[answer])]);
+    // The prompt leaves it to the model to open the block, or has opened it.
+    let whole = format!("{answer}<|im_end|>");
+    let rest = whole.strip_prefix("<think>\n").unwrap().to_string();
+    for (prompt, expected) in [("", whole.clone()), ("<think>\\n", rest)] {
+        let template = fixture("tools.jinja", prompt);
+        assert_eq!(trained(&template, &turns).unwrap(), [expected], "{prompt}");
+        let text = render(&template, &turns).unwrap().text;
+        let mut asked = turns.clone();
+        asked.messages.pop();
+        let asked = render_prompt(&template, &asked).unwrap();
+        assert!(text.starts_with(&asked), "{text} {asked}");
+    }
+    // A template that knows nothing of it shows it word for word.
+    assert_eq!(trained(&template(""), &turns).unwrap(), [whole]);
+}
+
+#[test]
+fn reasoning_that_a_template_would_drop_or_rewrite_is_told() {
+    let thinking = fixture("tools.jinja", "");
+    let thought = "<think>\nadd\n</think>\n\n4";
+    let earlier = record(&[
+        ("user", &["2+2?"]),
+        ("assistant", &[thought]),
+        ("user", &["3+3?"]),
+        ("assistant", &["6"]),
+    ]);
+    let error = trained(&thinking, &earlier).unwrap_err();
+    assert!(error.message().contains("leaves out"), "{error}");
+    assert!(error.hint_text().unwrap().contains("last turn"), "{error}");
+    for odd in [
+        "<think>add</think>4",
+        "4 <think>\nwhy\n</think>\n\n",
+        "a</think>b",
+    ] {
+        let turns = record(&[("user", &["2+2?"]), ("assistant", &[odd])]);
+        let error = trained(&thinking, &turns).unwrap_err();
+        assert_eq!(
+            error.rule(),
+            Some("template-changes-answer"),
+            "{odd}: {error}"
+        );
+        assert_eq!(trained(&template(""), &turns).unwrap().len(), 1, "{odd}");
+    }
+}
+
 #[test]
 fn structure_in_texts_is_refused() {
     let with = |role: &'static str, text: &str| {
