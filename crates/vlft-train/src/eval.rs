@@ -1,5 +1,10 @@
 //! Loss over a dataset: the mean negative log-likelihood per supervised token. `vlft eval` and the
-//! evaluation while training are this one function.
+//! evaluation while training are this one function; Embedding and Reranker checkpoints are evaluated as
+//! what they are.
+
+mod reranking;
+mod retrieval;
+mod task;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,6 +23,10 @@ use crate::device::Device;
 use crate::loading::{Stream, Workers};
 use crate::lock;
 use crate::samples::{Limit, Samples};
+
+pub use reranking::Reranking;
+pub use retrieval::Retrieval;
+pub use task::Task;
 
 /// What `vlft eval` prints.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -38,6 +47,36 @@ impl fmt::Display for Evaluation {
             "{records}   {tokens} supervised tokens   loss {:.4}",
             self.loss
         )
+    }
+}
+
+/// The report of any task.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    Answers(Evaluation),
+    Embedding(Retrieval),
+    Reranker(Reranking),
+}
+
+impl Outcome {
+    /// The number that says whether the model computes at all.
+    fn essence(&self) -> f64 {
+        match self {
+            Self::Answers(report) => report.loss,
+            Self::Embedding(report) => report.mean_similarity,
+            Self::Reranker(report) => report.loss,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answers(report) => write!(f, "{report}"),
+            Self::Embedding(report) => write!(f, "{report}"),
+            Self::Reranker(report) => write!(f, "{report}"),
+        }
     }
 }
 
@@ -73,6 +112,7 @@ pub fn evaluate(
 /// The arguments of `vlft eval`.
 #[derive(Clone, Debug)]
 pub struct Options {
+    pub task: Task,
     pub model: PathBuf,
     pub adapter: Option<PathBuf>,
     pub data: PathBuf,
@@ -93,10 +133,17 @@ pub enum Event {
 
 /// Loads model, adapter and data, and evaluates. With an adapter, base and resize contract come
 /// from its `preprocess.lock.json`.
-pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Evaluation> {
+pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Outcome> {
     let device = options.device.open()?;
-    let config = ModelConfig::from_dir(&options.model)?;
+    let mut config = ModelConfig::from_dir(&options.model)?;
     let checkpoint = Checkpoint::open(&options.model)?;
+    let looks_like = Task::of_folder(&options.model, &config, &checkpoint);
+    if let Some(warning) = looks_like.warning(options.task, &options.model) {
+        observe(Event::Warning(warning));
+    }
+    if options.task == Task::Embedding {
+        config = config.without_head();
+    }
     checkpoint.check(&config.tensors())?;
     if let Some(dir) = &options.adapter {
         // First: without an adapter nothing else that could be said about it matters.
@@ -149,24 +196,37 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Evaluati
     };
     let model = Qwen3Vl::load(&config, &checkpoint, layout.as_ref(), frozen, &device)?
         .computing_in(options.compute.map_or(Compute::F32, Compute::from));
-    let of = samples.len() as u64;
-    let samples = Arc::new(samples);
-    let data = DataConfig::new(&options.data);
-    let workers = Workers::new(data.workers, data.prefetch)?;
-    // Nothing would be lost, so a signal ends the process.
-    let never = AtomicBool::new(false);
-    let evaluation = evaluate(&model, &adapters, &samples, &workers, &never, |done| {
-        observe(Event::Progress { done, of });
-    })?
-    .expect("nobody stops it");
-    if !evaluation.loss.is_finite() {
+    let outcome = match options.task {
+        Task::Answers => {
+            let of = samples.len() as u64;
+            let data = DataConfig::new(&options.data);
+            let workers = Workers::new(data.workers, data.prefetch)?;
+            let samples = Arc::new(samples);
+            // Nothing would be lost, so a signal ends the process.
+            let never = AtomicBool::new(false);
+            let evaluation = evaluate(&model, &adapters, &samples, &workers, &never, |done| {
+                observe(Event::Progress { done, of });
+            })?
+            .expect("nobody stops it");
+            Outcome::Answers(evaluation)
+        }
+        Task::Embedding => {
+            let retrieval = retrieval::evaluate(&model, &adapters, &samples, observe)?;
+            Outcome::Embedding(retrieval)
+        }
+        Task::Reranker => {
+            let reranking = reranking::evaluate(&model, &adapters, &samples, observe)?;
+            Outcome::Reranker(reranking)
+        }
+    };
+    if !outcome.essence().is_finite() {
         return Err(
-            Diagnostic::error(format!("the loss is {}", evaluation.loss))
+            Diagnostic::error(format!("the result is {}", outcome.essence()))
                 .with_kind(Kind::Verdict)
                 .hint("weights or adapter hold values that are not numbers"),
         );
     }
-    Ok(evaluation)
+    Ok(outcome)
 }
 
 fn no_lock(adapter: &Path) -> Diagnostic {

@@ -176,6 +176,11 @@ impl Samples {
         self.made(index, Processor::prompt)
     }
 
+    /// The same for a record made from the one of this number; an error names that one's line.
+    pub(crate) fn prompt_of(&self, index: usize, record: &Record) -> Result<Prompt> {
+        self.made(index, |processor, _, base| processor.prompt(record, base))
+    }
+
     /// What went wrong with the cache of images since the last call, if there is one.
     pub fn cache_warnings(&self) -> Vec<Diagnostic> {
         self.processor.cache_warnings()

@@ -56,6 +56,7 @@ fn shuffled_pictures_make_it_worse() {
     shuffle_pictures(&data.join("val.jsonl"), &data.join("shuffled.jsonl"));
     let loss = |file: &str| {
         let options = eval::Options {
+            task: eval::Task::Answers,
             model: model.clone(),
             adapter: Some(trained.adapter.clone()),
             data: data.join(file),
@@ -65,7 +66,7 @@ fn shuffled_pictures_make_it_worse() {
             base: None,
             compute: None,
         };
-        eval::run(&options, &mut |_| {}).unwrap().loss
+        answers(eval::run(&options, &mut |_| {}).unwrap()).loss
     };
     let (right, wrong) = (loss("val.jsonl"), loss("shuffled.jsonl"));
     println!("seed {SEED}: right pictures {right:.4}, shuffled {wrong:.4}");
@@ -93,4 +94,11 @@ fn shuffle_pictures(from: &Path, to: &Path) {
     }
     let lines: Vec<String> = records.iter().map(|record| record.to_string()).collect();
     fs::write(to, lines.join("\n") + "\n").unwrap();
+}
+
+fn answers(outcome: eval::Outcome) -> eval::Evaluation {
+    match outcome {
+        eval::Outcome::Answers(evaluation) => evaluation,
+        other => panic!("asked for the loss of answers, got {other}"),
+    }
 }

@@ -6,7 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use vlft_base::Result;
 use vlft_train::config::{Base, Compute};
 use vlft_train::device::Device;
-use vlft_train::eval::{self, Event, Options};
+use vlft_train::eval::{self, Event, Options, Task};
 
 use crate::exit::Exit;
 use crate::terminal::Terminal;
@@ -18,8 +18,14 @@ Examples:
   vlft eval --model models/Qwen3-VL-8B-Instruct --adapter runs/my-task/adapter \\
       --data data/splits/test.jsonl --format json
 
+  vlft eval --model models/Qwen3-VL-Reranker-2B --task reranker --data data/pairs.jsonl
+
 The loss is the mean negative log-likelihood per supervised token, in nats. With `--adapter`, the \
-base and the image sizes are those of its training, read from its `preprocess.lock.json`.")]
+base and the image sizes are those of its training, read from its `preprocess.lock.json`.
+
+`--task embedding` is for Qwen3-VL-Embedding: each record's question and its answer are embedded, and \
+counted is how often the nearest answer of the file is the right one. `--task reranker` is for \
+Qwen3-VL-Reranker: answers are `yes` or `no`, and the likelier of the two words is compared with them.")]
 pub(crate) struct Args {
     /// The model's folder
     #[arg(long, value_name = "DIR")]
@@ -32,6 +38,11 @@ pub(crate) struct Args {
     /// The records to evaluate on
     #[arg(long, value_name = "F.jsonl")]
     data: PathBuf,
+
+    /// What the model is for
+    #[arg(long, default_value = "answers", value_parser = PossibleValuesParser::new(Task::NAMES)
+        .try_map(|name| name.parse::<Task>()))]
+    task: Task,
 
     /// Where to compute: `cpu` or `cuda:N`
     #[arg(long, default_value = "cpu")]
@@ -58,6 +69,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     let options = Options {
+        task: args.task,
         model: args.model,
         adapter: args.adapter,
         data: args.data,
