@@ -27,6 +27,7 @@ pub(super) struct DecoderLayer {
 }
 
 /// What the config says of a layer.
+#[allow(clippy::large_enum_variant, reason = "there is one for each layer")]
 pub(super) enum Mlp {
     Dense(DenseMlp),
     Sparse(SparseMlp),
