@@ -74,7 +74,7 @@ impl Stack {
     pub(crate) fn matrix(&self, expert: usize, count: usize) -> Tensor<2> {
         let (matrix, order): (Tensor<2>, Order) = match self {
             Stack::Dense(matrices, order) => {
-                let one = matrices.clone().slice([expert..expert + 1]);
+                let one = matrices.clone().narrow(0, expert, 1);
                 (as_type(one.squeeze_dim(0), DType::F32), *order)
             }
             Stack::Nf4(matrices, order) => {

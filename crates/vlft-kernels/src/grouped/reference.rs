@@ -20,7 +20,7 @@ pub(crate) fn collect(y: Tensor<2>, weights: Tensor<2>, groups: &Groups) -> Tens
 pub(crate) fn linear(x: Tensor<2>, weights: Tensor<3>, order: Order, groups: &Groups) -> Tensor<2> {
     let (device, outputs) = (x.device(), order.outputs(weights.dims()));
     let products = groups.filled().map(|(group, range)| {
-        let weight = weights.clone().slice([group..group + 1]).squeeze_dim(0);
+        let weight = weights.clone().narrow(0, group, 1).squeeze_dim(0);
         let weight: Tensor<2> = match weight.dtype() {
             DType::F32 => weight,
             _ => weight.cast(DType::F32),
