@@ -140,11 +140,7 @@ impl<'a> Loader<'a> {
             });
         }
         if !self.checkpoint.is_quantized() && self.frozen.quantizes(name) {
-            let turn = |values: &[f32]| transposed(values, inputs, outputs);
-            let turn: Option<&dyn Fn(&[f32]) -> Vec<f32>> = match order {
-                Order::InOut => Some(&turn),
-                Order::OutIn => None,
-            };
+            let turn = (order == Order::InOut).then_some([inputs, outputs]);
             let packed = self.quantize(name, [experts * outputs, inputs], turn)?;
             return Ok(Stack::Nf4(packed, Order::OutIn));
         }
@@ -152,13 +148,13 @@ impl<'a> Loader<'a> {
         Ok(Stack::Dense(matrices, order))
     }
 
-    /// From the cache, or now: on the host at once, one matrix (or stack) at a time. `turn` puts the
-    /// values in another order first.
+    /// From the cache, or now: on the host at once, one matrix (or stack) at a time. `turn`:
+    /// the matrices of a stack lie so in the file, and are transposed first.
     fn quantize(
         &self,
         name: &str,
         shape: [usize; 2],
-        turn: Option<&dyn Fn(&[f32]) -> Vec<f32>>,
+        turn: Option<[usize; 2]>,
     ) -> Result<Nf4Matrix> {
         let cached = self.cache.as_ref().and_then(|cache| cache.found.as_ref());
         if let Some(cached) = cached
@@ -168,8 +164,8 @@ impl<'a> Loader<'a> {
             return Ok(matrix);
         }
         let mut values = self.checkpoint.values(name)?;
-        if let Some(turn) = turn {
-            values = turn(&values);
+        if let Some([rows, columns]) = turn {
+            values = transposed(&values, rows, columns);
         }
         for value in &mut values {
             *value = bf16::from_f32(*value).to_f32();
