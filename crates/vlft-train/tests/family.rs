@@ -112,7 +112,7 @@ fn a_reranker_is_scored_by_yes_and_no() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("Tiny-Reranker");
     reranker(&dir);
-    let yes_or_no = |i: usize| if i % 3 == 0 { "yes" } else { "no" };
+    let yes_or_no = |i: usize| if i.is_multiple_of(3) { "yes" } else { "no" };
     let data = records(scratch.path(), |i| yes_or_no(i).into());
     let (outcome, warnings) = run(Task::Reranker, &dir, &data);
     let Outcome::Reranker(found) = outcome.unwrap() else {
