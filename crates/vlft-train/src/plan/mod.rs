@@ -203,6 +203,15 @@ pub(crate) struct Answer {
 impl Problem {
     fn read(config: &Config) -> Result<Self> {
         let model = Model::from_dir(&config.model.path)?;
+        if model.text.experts.is_some() {
+            // Better none than the figures of dense layers.
+            return Err(
+                Diagnostic::error("what a model with experts needs cannot be planned yet")
+                    .at(config.model.path.join("config.json"))
+                    .expected("a dense Qwen3-VL")
+                    .hint("docs/models.md says what its weights need; the rest is seen when it trains"),
+            );
+        }
         let layout = Layout::new(&model, &config.lora.spec())?;
         let processor = data::without_cache(config)?;
         let train = Records::read(&config.data.train, &processor)?;
