@@ -335,6 +335,7 @@ impl<'a> Road<'a> {
         }
         self.show_command(&line);
         let options = eval::Options {
+            task: eval::Task::Answers,
             model: model.into(),
             adapter: adapter.map(Into::into),
             data: data.into(),
@@ -344,9 +345,12 @@ impl<'a> Road<'a> {
             min_pixels: None,
             max_pixels: None,
         };
-        let evaluation = eval::run(&options, &mut |_| {})?;
-        self.commands.report(&evaluation);
-        Ok(evaluation)
+        let outcome = eval::run(&options, &mut |_| {})?;
+        self.commands.report(&outcome);
+        match outcome {
+            eval::Outcome::Answers(evaluation) => Ok(evaluation),
+            _ => unreachable!("the loss of answers was asked for"),
+        }
     }
 
     fn training(&self) -> Result<SummaryLine> {
