@@ -1,11 +1,6 @@
 //! Experts: grouped products against one expert after the other, both ways of lying in a file, packed
 //! rows, and how much faster the groups are.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "measured times are shown with --nocapture"
-)]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
