@@ -46,6 +46,8 @@ pub struct Options {
     /// Images that look the same tie documents together, too.
     pub looks: bool,
     pub existing: Existing,
+    /// Only say what it would come to.
+    pub dry_run: bool,
 }
 
 /// Splits a file. Nothing is written when a line or an image cannot be read. `progress` hears how many
@@ -96,12 +98,14 @@ pub fn split(options: &Options, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<
         .iter()
         .map(|record| dealt.side_of_document[record.document as usize])
         .collect();
-    write(options, &facts, &sides)?;
-    let wanted = NAMES.into_iter().filter(|name| share(options, name) > 0.0);
-    wanted
-        .map(|name| path_of(options, name))
-        .try_fold(lineage, |lineage, path| lineage.output("records", &path))?
-        .save_in(&options.out)?;
+    if !options.dry_run {
+        write(options, &facts, &sides)?;
+        let wanted = NAMES.into_iter().filter(|name| share(options, name) > 0.0);
+        wanted
+            .map(|name| path_of(options, name))
+            .try_fold(lineage, |lineage, path| lineage.output("records", &path))?
+            .save_in(&options.out)?;
+    }
     report::make(options, &mut facts, &shared, &groups, &dealt, &sides)
 }
 

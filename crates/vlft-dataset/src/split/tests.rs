@@ -46,6 +46,7 @@ impl Folder {
             stratify: None,
             looks: true,
             existing: Existing::Refuse,
+            dry_run: false,
         }
     }
 

@@ -13,6 +13,10 @@ use vlft_base::digest::sha256_file;
 pub struct Duplicates {
     /// Image files whose bytes another file of this dataset has.
     pub same_images: Groups,
+    /// Image files that look like another, though their bytes differ.
+    pub near_images: Groups,
+    /// Image files whose looks are known: from the manifest, or because a page was written.
+    pub near_compared: u64,
     /// Records that show the very same images.
     pub same_pages: Groups,
     /// Records with the same images, prompt and answer.
@@ -47,7 +51,6 @@ pub(crate) struct Compared {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Alike {
     pub(crate) same_record_as: Option<u64>,
-    pub(crate) conflicts_with: Option<u64>,
     pub(crate) same_pages_as: Option<u64>,
     pub(crate) same_answer_as: Option<u64>,
 }
@@ -108,7 +111,10 @@ pub(crate) fn contents(
 
 impl Groups {
     /// Of groups of indices in their order; single ones do not count.
-    fn of(groups: impl Iterator<Item = Vec<usize>>, name: impl Fn(usize) -> String) -> Self {
+    pub(crate) fn of(
+        groups: impl Iterator<Item = Vec<usize>>,
+        name: impl Fn(usize) -> String,
+    ) -> Self {
         const EXAMPLES: usize = 3;
         let mut out = Self::default();
         let mut largest: Vec<usize> = Vec::new();
@@ -145,12 +151,6 @@ pub(crate) fn compare(records: &[Compared], same_images: Groups) -> (Duplicates,
     let (mut same, mut conflicts) = (Vec::new(), Vec::new());
     for asked in asked {
         let answered = group(&asked, |i| records[i].target);
-        for index in &asked {
-            let other = asked
-                .iter()
-                .find(|o| records[**o].target != records[*index].target);
-            alike[*index].conflicts_with = other.map(|other| line(*other));
-        }
         if answered.len() > 1 {
             conflicts.push(asked);
         }
@@ -176,6 +176,8 @@ pub(crate) fn compare(records: &[Compared], same_images: Groups) -> (Duplicates,
     let named = |index: usize| format!("line {}", line(index));
     let duplicates = Duplicates {
         same_images,
+        near_images: Groups::default(),
+        near_compared: 0,
         same_pages: Groups::of(pages.into_iter(), named),
         same_records: Groups::of(same.into_iter(), named),
         conflicts: Groups::of(conflicts.into_iter(), named),
@@ -247,7 +249,6 @@ mod tests {
             (1, 3, "line 1, line 2, line 4".into())
         );
         assert_eq!(alike[1].same_record_as, Some(1));
-        assert_eq!(alike[2].conflicts_with, Some(1));
         assert_eq!(alike[3].same_answer_as, Some(1));
         assert_eq!(alike[5], Alike::default());
     }

@@ -9,6 +9,7 @@ mod coverage;
 mod duplicates;
 mod image_head;
 mod measure;
+mod near;
 pub mod page;
 mod paper;
 mod report;
@@ -26,6 +27,7 @@ use vlft_base::paths::not_an_input;
 use crate::image_path::base_of;
 use crate::jsonl::{self, Line, Lines, shown};
 use crate::page_facts::PageFacts;
+use crate::perceptual::PageHash;
 use crate::problem::Problem;
 use crate::token_counter::{Resize, TokenCounter};
 use coverage::{Coverage, Filled};
@@ -83,7 +85,7 @@ pub fn stats(
     }
     let dataset = Dataset::read(&options.file, counter, progress)?;
     let resize = counter.map_or(Resize::QWEN3_VL, TokenCounter::resize);
-    let (duplicates, alike) = dataset.duplicates(progress);
+    let (duplicates, alike, contents) = dataset.duplicates(progress);
     let mut report = dataset.report(options, resize, counter.is_some(), duplicates);
     if let Some(page) = &options.page {
         let images = dataset.images.iter().map(|image| image.path.as_path());
@@ -92,9 +94,14 @@ pub fn stats(
             dataset: &dataset,
             report: &report,
             alike: &alike,
+            contents: &contents,
             resize,
         };
-        report.page = Some(page::write(&whole, &options.file, page, progress)?);
+        let (page, near) = page::write(&whole, &options.file, page, progress)?;
+        report.page = Some(page);
+        report.near(near);
+    } else {
+        report.near(near::find(&dataset, &contents, &HashMap::new()));
     }
     Ok(report)
 }
@@ -104,6 +111,8 @@ struct Whole<'a> {
     dataset: &'a Dataset,
     report: &'a StatsReport,
     alike: &'a [duplicates::Alike],
+    /// Per image a number that those with the same bytes share.
+    contents: &'a [u32],
     resize: Resize,
 }
 
@@ -146,6 +155,8 @@ struct Image {
     head: ImageHead,
     dpi: Dpi,
     sha256: Option<String>,
+    /// From the manifest.
+    look: Option<PageHash>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -303,6 +314,7 @@ type Outcome = std::result::Result<Measured, Vec<Problem>>;
 impl Image {
     fn new(image: MeasuredImage, facts: &mut PageFacts) -> Self {
         let page = facts.find(&image.path);
+        let look = page.and_then(|page| PageHash::from_hex(page.page_hash.as_ref()?));
         let (dpi, sha256) = match page {
             Some(page) => (Dpi::Manifest(page.dpi), Some(page.sha256.clone())),
             None => match paper::assumed(image.head.size) {
@@ -315,6 +327,7 @@ impl Image {
             head: image.head,
             dpi,
             sha256,
+            look,
         }
     }
 }
@@ -499,7 +512,10 @@ impl Dataset {
             .collect()
     }
 
-    fn duplicates(&self, progress: &(dyn Fn(Step) + Sync)) -> (Duplicates, Vec<duplicates::Alike>) {
+    fn duplicates(
+        &self,
+        progress: &(dyn Fn(Step) + Sync),
+    ) -> (Duplicates, Vec<duplicates::Alike>, Vec<u32>) {
         let files: Vec<duplicates::ImageFile<'_>> = self
             .images
             .iter()
@@ -535,7 +551,8 @@ impl Dataset {
                 }
             })
             .collect();
-        duplicates::compare(&compared, same)
+        let (duplicates, alike) = duplicates::compare(&compared, same);
+        (duplicates, alike, ids)
     }
 }
 

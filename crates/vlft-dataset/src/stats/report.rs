@@ -8,6 +8,7 @@ use vlft_base::format::{count, grouped, one_line};
 use vlft_base::{Diagnostic, Kind};
 
 use super::duplicates::{Duplicates, Groups};
+use super::near::Near;
 use super::page::PageReport;
 use super::resolution::{AtMaxPixels, AtMaxTokens, SMALL_PRINT_DPI};
 use super::spread::Spread;
@@ -145,6 +146,11 @@ pub struct Lengths {
 }
 
 impl StatsReport {
+    pub(crate) fn near(&mut self, near: Near) {
+        self.duplicates.near_images = near.groups;
+        self.duplicates.near_compared = near.compared;
+    }
+
     /// What was left out because it is no record, as an error that says every broken line.
     pub fn problem(&self) -> Option<Diagnostic> {
         let file = std::path::Path::new(&self.file);
@@ -354,8 +360,9 @@ impl StatsReport {
 
     fn twice(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let found = &self.duplicates;
-        let told: [(&Groups, &str); 5] = [
+        let told: [(&Groups, &str); 6] = [
             (&found.same_images, "image files have the bytes of another"),
+            (&found.near_images, "image files look like another"),
             (&found.same_pages, "records show pages that another shows"),
             (&found.same_records, "records are there more than once"),
             (

@@ -56,6 +56,8 @@ pub(crate) struct Fixer {
     rejects_path: PathBuf,
     out: PathBuf,
     lineage: Lineage,
+    /// Where a dry run writes; it goes when this does.
+    scratch: Option<tempfile::TempDir>,
 }
 
 impl Fixer {
@@ -90,16 +92,32 @@ impl Fixer {
         if let Some(schema) = schema {
             lineage = lineage.input("target-schema", schema)?;
         }
-        let writer = Writer::create(out, options.existing)?;
-        let rejects = Writer::create(&rejects_path, options.existing)?;
         let base = base_of(&options.file).to_path_buf();
+        let scratch = match options.dry_run {
+            true => Some(tempfile::tempdir().map_err(|e| cannot("create", out, e))?),
+            false => None,
+        };
+        let (writer, rejects, rebase) = match &scratch {
+            // Paths from there mean nothing, and nobody sees them.
+            Some(scratch) => (
+                Writer::create(&scratch.path().join("out"), options.existing)?,
+                Writer::create(&scratch.path().join("rejects"), options.existing)?,
+                Rebase::new(&base, &base)?,
+            ),
+            None => (
+                Writer::create(out, options.existing)?,
+                Writer::create(&rejects_path, options.existing)?,
+                Rebase::new(&base, base_of(out))?,
+            ),
+        };
         Ok(Some(Self {
             writer,
             rejects,
             rejects_path,
             out: out.clone(),
             lineage,
-            rebase: Rebase::new(&base, base_of(out))?,
+            scratch,
+            rebase,
             base,
             fixed: Fixed {
                 out: shown(out),
@@ -233,8 +251,12 @@ impl Fixer {
             rejects_path,
             out,
             lineage,
+            scratch,
             ..
         } = self;
+        if scratch.is_some() {
+            return Ok(fixed);
+        }
         writer.commit()?;
         lineage.output("records", &out)?.save_beside(&out)?;
         if rejects.lines() > 0 {

@@ -48,6 +48,8 @@ pub struct Options {
     /// Where to write the records that are valid, or were made so.
     pub fix_out: Option<PathBuf>,
     pub existing: Existing,
+    /// Count what would be written, and write nothing.
+    pub dry_run: bool,
 }
 
 /// How closely images are looked at.

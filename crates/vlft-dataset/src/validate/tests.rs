@@ -44,6 +44,7 @@ impl Folder {
             max_tokens: None,
             fix_out: None,
             existing: Existing::Refuse,
+            dry_run: false,
         }
     }
 

@@ -98,6 +98,10 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "check")]
     force: bool,
 
+    /// Say what the split would be, and write nothing
+    #[arg(long, conflicts_with = "check")]
+    dry_run: bool,
+
     /// Write nothing; list what is on more than one side
     #[arg(long)]
     check: bool,
@@ -135,12 +139,17 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
         stratify,
         looks: !args.no_looks,
         existing: Existing::forced(args.force),
+        dry_run: args.dry_run,
     };
     let report = split::split(&options, &progress)?;
     drop(bar);
     terminal.report(&report);
     if let Some(warning) = report.warning() {
         terminal.diagnostic(&warning);
+    }
+    if args.dry_run {
+        terminal.note("Nothing was written");
+        return Ok(Exit::Done);
     }
     let names: Vec<&str> = report.sides.iter().map(|side| side.name).collect();
     terminal.note(format!(

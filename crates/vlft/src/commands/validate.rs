@@ -64,6 +64,10 @@ pub(crate) struct Args {
     /// Replace `--fix-out`
     #[arg(long, requires = "fix_out")]
     force: bool,
+
+    /// Count what `--fix-out` would hold, and write nothing
+    #[arg(long, requires = "fix_out")]
+    dry_run: bool,
 }
 
 pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
@@ -84,6 +88,7 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
         max_tokens: args.max_tokens,
         fix_out: args.fix_out,
         existing: Existing::forced(args.force),
+        dry_run: args.dry_run,
     };
     let summary = validate::validate(
         &options,
@@ -94,7 +99,10 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     drop(bar);
     terminal.line(&summary);
     if let Some(fixed) = &summary.fixed {
-        terminal.note(format!("Wrote `{}`", fixed.out));
+        terminal.note(match options.dry_run {
+            true => "Nothing was written".to_owned(),
+            false => format!("Wrote `{}`", fixed.out),
+        });
     } else if !summary.is_valid() {
         terminal
             .note("hint: `--fix-out F2.jsonl` writes the records that are valid or can be mended");

@@ -39,6 +39,7 @@ impl Findings {
             max_tokens: None,
             fix_out: None,
             existing: Existing::Refuse,
+            dry_run: true,
         };
         let mut take = |problem: Problem| {
             match problem.is_error() {

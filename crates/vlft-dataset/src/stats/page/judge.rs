@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use vlft_base::format::grouped;
 
 use super::findings::Findings;
+use crate::rules::Rule;
 use crate::stats::duplicates::Alike;
+use crate::stats::near::Near;
 use crate::stats::report::StatsReport;
 use crate::stats::resolution::{SMALL_PRINT_DPI, effective, seen};
 use crate::stats::{Dataset, Kept, Whole};
@@ -95,6 +97,41 @@ pub(super) fn worst_first(whole: &Whole<'_>, findings: &Findings) -> Vec<Judged>
         judged.marks.sort_by_key(|mark| mark.level);
     }
     all
+}
+
+/// The images of these records, each once, in the order of the records.
+pub(super) fn images(dataset: &Dataset, judged: &[Judged]) -> Vec<u32> {
+    let mut seen = vec![false; dataset.images.len()];
+    let records = judged.iter().filter_map(|judged| judged.record);
+    records
+        .flat_map(|record| &dataset.records[record].images)
+        .copied()
+        .filter(|image| !std::mem::replace(&mut seen[*image as usize], true))
+        .collect()
+}
+
+/// Marks what shows pages that look like another's; the order is made anew.
+pub(super) fn mark_near(dataset: &Dataset, judged: &mut [Judged], near: &Near) {
+    for judged in judged.iter_mut() {
+        let Some(record) = judged.record else {
+            continue;
+        };
+        let images = &dataset.records[record].images;
+        let other = images.iter().filter_map(|image| near.looks_like.get(image));
+        let other = other.filter(|(line, _)| *line != judged.line).min();
+        let rule = Rule::NearImage;
+        let is_told = judged.marks.iter().any(|mark| mark.rule == rule.id());
+        if let Some((line, path)) = other.filter(|_| !is_told) {
+            judged.note(
+                Level::Warning,
+                rule.id(),
+                rule.meaning(),
+                format!("a page looks like `{path}` in line {line}"),
+            );
+            judged.marks.sort_by_key(|mark| mark.level);
+        }
+    }
+    judged.sort_by(|a, b| b.score.total_cmp(&a.score));
 }
 
 /// What most records are like.
@@ -194,41 +231,27 @@ impl Judged {
     }
 
     fn of_others(&mut self, alike: &Alike) {
-        let told: [(Option<u64>, Level, &'static str, &'static str, &str); 4] = [
+        // The same record, and conflicting answers, are what `validate` says.
+        let same_pages = alike
+            .same_pages_as
+            .filter(|line| alike.same_record_as != Some(*line));
+        let told = [
             (
-                alike.conflicts_with,
-                Level::Warning,
-                "conflicting-answer",
-                "the same images and prompt have another answer elsewhere",
-                "the same images and prompt have another answer in",
-            ),
-            (
-                alike.same_record_as,
-                Level::Warning,
-                "same-record",
-                "an earlier record has the same images, prompt and answer",
-                "the same record is in",
-            ),
-            (
-                alike
-                    .same_pages_as
-                    .filter(|line| alike.same_record_as != Some(*line)),
-                Level::Note,
+                same_pages,
                 "same-pages",
                 "an earlier record shows the same images",
                 "the same images are in",
             ),
             (
                 alike.same_answer_as,
-                Level::Note,
                 "same-answer",
                 "an earlier record has the same answer to other images",
                 "other images have the same answer in",
             ),
         ];
-        for (line, level, rule, meaning, what) in told {
+        for (line, rule, meaning, what) in told {
             if let Some(line) = line {
-                self.note(level, rule, meaning, format!("{what} line {line}"));
+                self.note(Level::Note, rule, meaning, format!("{what} line {line}"));
             }
         }
     }

@@ -13,6 +13,7 @@ mod judge;
 mod rows;
 mod thumbnail;
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -21,9 +22,12 @@ use vlft_base::Result;
 use vlft_base::format::escape_html;
 use vlft_base::output::{Existing, PartialFile, cannot};
 
+use super::near::{self, Near};
 use super::report::StatsReport;
 use super::{Stage, Step, Whole};
 use crate::image_path::base_of;
+use crate::lineage::Lineage;
+use crate::perceptual::PageHash;
 use findings::Findings;
 use thumbnail::Thumbnails;
 
@@ -85,7 +89,7 @@ pub(super) fn write(
     file: &Path,
     options: &Options,
     progress: &(dyn Fn(Step) + Sync),
-) -> Result<PageReport> {
+) -> Result<(PageReport, Near)> {
     let findings = Findings::of(file, options.target_schema.as_deref(), &|done, of| {
         progress(Step {
             stage: Stage::Checking,
@@ -96,9 +100,11 @@ pub(super) fn write(
     let mut judged = judge::worst_first(whole, &findings);
     let of = judged.len();
     judged.truncate(options.records);
-    let gathered = rows::gather(whole.dataset, &judged, file, base_of(&options.out))?;
-    let mut thumbnails = Thumbnails::new(gathered.images.len());
-    let paths = gathered.paths.iter().map(PathBuf::as_path);
+    let images = judge::images(whole.dataset, &judged);
+    let mut thumbnails = Thumbnails::new(images.len());
+    let paths = images
+        .iter()
+        .map(|i| whole.dataset.images[*i as usize].path.as_path());
     thumbnails.draw(&paths.collect::<Vec<_>>(), &|done, of| {
         progress(Step {
             stage: Stage::Drawing,
@@ -106,10 +112,19 @@ pub(super) fn write(
             of,
         });
     });
-    let mut images = gathered.images;
-    for (image, thumbnail) in images.iter_mut().zip(&thumbnails.of_image) {
-        image.thumbnail(*thumbnail);
-    }
+    let looks: HashMap<u32, PageHash> = images
+        .iter()
+        .zip(&thumbnails.hashes)
+        .filter_map(|(image, hash)| Some((*image, (*hash)?)))
+        .collect();
+    let near = near::find(whole.dataset, whole.contents, &looks);
+    judge::mark_near(whole.dataset, &mut judged, &near);
+    let drawn: HashMap<u32, u32> = images
+        .iter()
+        .zip(&thumbnails.of_image)
+        .filter_map(|(image, thumbnail)| Some((*image, (*thumbnail)?)))
+        .collect();
+    let gathered = rows::gather(whole.dataset, &judged, file, base_of(&options.out), &drawn)?;
     let data = Data {
         report: whole.report,
         version: env!("CARGO_PKG_VERSION"),
@@ -121,22 +136,26 @@ pub(super) fn write(
         without_thumbnail: thumbnails.of_image.iter().filter(|t| t.is_none()).count(),
         rules: gathered.rules,
         prompts: gathered.prompts,
-        images,
+        images: gathered.images,
         rows: gathered.rows,
     };
     let bytes = match options.dry_run {
         true => render(&mut std::io::sink(), &data, &thumbnails.base64),
         false => {
             let mut out = PartialFile::create(&options.out, options.existing)?;
+            let lineage = lineage_of(file, options)?;
             let bytes = render(&mut out, &data, &thumbnails.base64);
             if bytes.is_ok() {
                 out.commit()?;
+                lineage
+                    .output("page", &options.out)?
+                    .save_beside(&options.out)?;
             }
             bytes
         }
     }
     .map_err(|e| cannot("write", &options.out, e))?;
-    Ok(PageReport {
+    let report = PageReport {
         out: crate::jsonl::shown(&options.out),
         records: data.shown as u64,
         thumbnails: thumbnails.base64.len() as u64,
@@ -144,7 +163,18 @@ pub(super) fn write(
         errors: findings.errors,
         warnings: findings.warnings,
         dry_run: options.dry_run,
-    })
+    };
+    Ok((report, near))
+}
+
+fn lineage_of(file: &Path, options: &Options) -> Result<Lineage> {
+    let lineage = Lineage::new("stats")
+        .option("records", options.records)
+        .input("records", file)?;
+    match &options.target_schema {
+        Some(schema) => lineage.input("target-schema", schema),
+        None => Ok(lineage),
+    }
 }
 
 /// Writes the page and returns its length.

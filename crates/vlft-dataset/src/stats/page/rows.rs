@@ -1,7 +1,7 @@
 //! The records of the page, as `page.js` reads them: lists instead of objects where there are many.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use vlft_base::Result;
@@ -16,8 +16,6 @@ pub(super) struct Gathered {
     pub(super) rules: Vec<RuleRow>,
     pub(super) prompts: Vec<String>,
     pub(super) images: Vec<ImageRow>,
-    /// Of these images.
-    pub(super) paths: Vec<PathBuf>,
     pub(super) rows: Vec<Row>,
 }
 
@@ -37,12 +35,6 @@ pub(super) struct ImageRow(
     Option<u32>,
     Option<String>,
 );
-
-impl ImageRow {
-    pub(super) fn thumbnail(&mut self, thumbnail: Option<u32>) {
-        self.6 = thumbnail;
-    }
-}
 
 #[derive(Serialize)]
 pub(super) struct Row {
@@ -92,6 +84,7 @@ pub(super) fn gather(
     judged: &[Judged],
     file: &Path,
     out: &Path,
+    thumbnails: &HashMap<u32, u32>,
 ) -> Result<Gathered> {
     let mut texts = read_texts(judged, file)?;
     let mut links = Links::from(out);
@@ -99,7 +92,6 @@ pub(super) fn gather(
         rules: Vec::new(),
         prompts: Vec::new(),
         images: Vec::new(),
-        paths: Vec::new(),
         rows: Vec::new(),
     };
     let mut rules: HashMap<&'static str, u32> = HashMap::new();
@@ -129,8 +121,9 @@ pub(super) fn gather(
                 let place = *images.entry(*index).or_insert(next);
                 if place == next {
                     let image = &dataset.images[*index as usize];
-                    gathered.images.push(image_row(image, &mut links));
-                    gathered.paths.push(image.path.clone());
+                    let thumbnail = thumbnails.get(index).copied();
+                    let row = image_row(image, thumbnail, &mut links);
+                    gathered.images.push(row);
                 }
                 place
             });
@@ -157,7 +150,7 @@ pub(super) fn gather(
     Ok(gathered)
 }
 
-fn image_row(image: &Image, links: &mut Links) -> ImageRow {
+fn image_row(image: &Image, thumbnail: Option<u32>, links: &mut Links) -> ImageRow {
     let (dpi, from) = match image.dpi {
         Dpi::Manifest(dpi) => (Some(dpi), "manifest"),
         Dpi::Assumed(sheet, dpi) => (Some(dpi), sheet.name()),
@@ -171,7 +164,7 @@ fn image_row(image: &Image, links: &mut Links) -> ImageRow {
         image.head.bytes,
         dpi.map(|dpi| (dpi * 10.0).round() / 10.0),
         from,
-        None,
+        thumbnail,
         links.to(&image.path),
     )
 }

@@ -105,10 +105,10 @@ fn the_worst_come_first_with_their_reasons() {
     };
     assert_eq!(marks(0), ["image-missing"]);
     assert_eq!(marks(1), ["cut-line"]);
-    assert_eq!(marks(2), ["same-record"]);
+    assert_eq!(marks(2), ["duplicate-record"]);
     assert_eq!(marks(3), ["low-dpi"]);
     assert!(marks(4).is_empty());
-    assert_eq!(data["rows"][3]["dpi"], 30.0);
+    assert_eq!(data["rows"][3]["dpi"], 30.1);
     assert_eq!(data["prompts"], json!(["Read </script>."]));
     // From the folder of the page.
     let large = data["images"].as_array().unwrap();

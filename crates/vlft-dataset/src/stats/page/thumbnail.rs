@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use super::THUMBNAIL_BYTES;
 use crate::image_limits::{MAX_PIXELS, decoder_limits, is_accepted};
+use crate::perceptual::PageHash;
 
 /// Pictures in the order of the images, which is that of the records: when the bound is reached, the
 /// rest has none.
@@ -21,6 +22,8 @@ pub(super) struct Thumbnails {
     pub(super) base64: Vec<String>,
     /// Per image, which of them is its own.
     pub(super) of_image: Vec<Option<u32>>,
+    /// Per image, what it looks like; `None` for a blank one and for one that was not drawn.
+    pub(super) hashes: Vec<Option<PageHash>>,
     /// Of the longer side.
     side: u32,
 }
@@ -38,6 +41,7 @@ impl Thumbnails {
         Self {
             base64: Vec::new(),
             of_image: vec![None; images],
+            hashes: vec![None; images],
             side: side.clamp(*SIDES.start(), *SIDES.end()),
         }
     }
@@ -52,7 +56,7 @@ impl Thumbnails {
         let done = AtomicU64::new(0);
         let mut bytes = 0;
         for (batch, paths) in paths.chunks(BATCH).enumerate() {
-            let drawn: Vec<Option<Vec<u8>>> = paths
+            let drawn: Vec<Option<Drawn>> = paths
                 .par_iter()
                 .map(|path| {
                     let drawn = draw(path, self.side);
@@ -61,8 +65,11 @@ impl Thumbnails {
                     drawn
                 })
                 .collect();
-            for (index, jpeg) in drawn.into_iter().enumerate() {
-                let Some(jpeg) = jpeg else { continue };
+            for (index, drawn) in drawn.into_iter().enumerate() {
+                let Some(Drawn { jpeg, hash }) = drawn else {
+                    continue;
+                };
+                self.hashes[batch * BATCH + index] = hash;
                 bytes += jpeg.len();
                 if bytes > THUMBNAIL_BYTES {
                     return;
@@ -74,7 +81,12 @@ impl Thumbnails {
     }
 }
 
-fn draw(path: &Path, side: u32) -> Option<Vec<u8>> {
+struct Drawn {
+    jpeg: Vec<u8>,
+    hash: Option<PageHash>,
+}
+
+fn draw(path: &Path, side: u32) -> Option<Drawn> {
     let mut reader = ImageReader::new(BufReader::new(File::open(path).ok()?))
         .with_guessed_format()
         .ok()?;
@@ -90,6 +102,7 @@ fn draw(path: &Path, side: u32) -> Option<Vec<u8>> {
     let orientation = decoder.orientation().ok()?;
     let mut image = DynamicImage::from_decoder(decoder).ok()?;
     image.apply_orientation(orientation);
+    let hash = PageHash::of(&image);
     let scale = f64::from(side) / f64::from(width.max(height));
     let scaled = |side: u32| ((f64::from(side) * scale).round() as u32).max(1);
     let (width, height) = match scale < 1.0 {
@@ -116,7 +129,7 @@ fn draw(path: &Path, side: u32) -> Option<Vec<u8>> {
         }
     }
     .ok()?;
-    Some(jpeg)
+    Some(Drawn { jpeg, hash })
 }
 
 fn on_white(image: DynamicImage) -> image::RgbImage {
