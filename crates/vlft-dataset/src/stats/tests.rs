@@ -95,7 +95,7 @@ fn a_dataset_is_measured() {
             "images a record 1 1 1 1 1",
             "width 100 100 100 100 100",
             "height 200 200 200 200 200",
-            "image KiB 0 0 0 0 0",
+            "image KiB 1 1 1 1 1",
             "dpi 150 150 150 150 150",
             "effective dpi 72 72 72 72 72",
             "target chars 7 16 17 17 17",
