@@ -148,7 +148,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {}", self.from, self.to)?;
         if let Some(reason) = &self.recognised_by {
-            write!(f, "   ({}: {reason})", self.from)?;
+            write!(f, "   (because {reason})")?;
         }
         write!(
             f,

@@ -51,7 +51,7 @@ pub struct Options {
 
 /// Converts what can be converted. Rejected records are in the report and in `OUT.rejects.jsonl`, losses
 /// in `OUT.losses.jsonl`; neither makes this an error. `progress` gets how many bytes were read of how
-/// many; of parquet files and folders it counts records.
+/// many.
 ///
 /// # Errors
 /// An input that does not exist, is of no known format or breaks off beyond repair; an output that is
@@ -113,7 +113,7 @@ pub fn convert(options: &Options, progress: &(dyn Fn(u64, u64) + Sync)) -> Resul
     } else {
         1024
     };
-    let total = size_of(&options.input, &source);
+    let size = bytes_at(&options.input);
     loop {
         let batch = source.batch(most)?;
         if batch.is_empty() {
@@ -138,7 +138,7 @@ pub fn convert(options: &Options, progress: &(dyn Fn(u64, u64) + Sync)) -> Resul
         for made in made {
             settle(made, &mut target, &mut lists, &mut tally)?;
         }
-        progress(source.position().min(total), total);
+        progress(source.position(size), size);
     }
     if tally.read == 0 {
         return Err(Diagnostic::error("there is nothing to convert")
@@ -176,7 +176,7 @@ pub fn convert(options: &Options, progress: &(dyn Fn(u64, u64) + Sync)) -> Resul
         images: tally.images,
         images_copied,
         images_elsewhere: elsewhere,
-        bytes_read: bytes_at(&options.input),
+        bytes_read: size,
         bytes_written: out.as_ref().map_or(0, |_| bytes_at(&options.out)),
         rejects: tally.rejects,
         losses: tally.losses,
@@ -264,11 +264,6 @@ fn beside(out: &Path, ending: &str) -> PathBuf {
             PathBuf::from(name)
         }
     }
-}
-
-/// In the unit of [`Source::position`].
-fn size_of(input: &Path, source: &Source) -> u64 {
-    source.total().unwrap_or_else(|| bytes_at(input))
 }
 
 /// Of a file, or of the files in a folder.

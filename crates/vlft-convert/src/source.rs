@@ -90,22 +90,18 @@ impl Source {
         })
     }
 
-    /// How far it is: in bytes, or in what [`Source::total`] counts.
-    pub(crate) fn position(&self) -> u64 {
-        match self {
+    /// How many bytes of `size` are done. Of rows and pairs it is a share of their number.
+    pub(crate) fn position(&self, size: u64) -> u64 {
+        let share = |done: u64, all: u64| {
+            let part = u128::from(size) * u128::from(done) / u128::from(all.max(1));
+            u64::try_from(part).unwrap_or(size)
+        };
+        let position = match self {
             Self::Json(elements) => elements.position(),
-            Self::Pairs { done, .. } => *done,
-            Self::Parquet { number, .. } => *number,
-        }
-    }
-
-    /// How many examples there are, where that is known; else the position counts bytes.
-    pub(crate) fn total(&self) -> Option<u64> {
-        match self {
-            Self::Json(_) => None,
-            Self::Pairs { rest, done } => Some(rest.len() as u64 + done),
-            Self::Parquet { rows, .. } => Some(rows.total()),
-        }
+            Self::Pairs { rest, done } => share(*done, rest.len() as u64 + done),
+            Self::Parquet { rows, number } => share(*number, rows.total()),
+        };
+        position.min(size)
     }
 
     /// At most `most` examples, and few when they are large. Empty at the end.

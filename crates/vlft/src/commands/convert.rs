@@ -92,9 +92,11 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
         existing: Existing::forced(args.force),
         dry_run: args.dry_run,
     };
-    let bar = terminal.progress("Converting", "%", 100);
-    // Bytes of one source, records of another.
-    let report = convert(&options, &|done, total| bar.set(100 * done / total.max(1)))?;
+    let bar = terminal.progress("Converting", "bytes", 0);
+    let report = convert(&options, &|done, total| {
+        bar.set_total(total);
+        bar.set(done);
+    })?;
     drop(bar);
     terminal.report(&report);
     for warning in report.warnings() {
