@@ -5,7 +5,7 @@
 set -euo pipefail
 minutes=${1:?run.sh MINUTES [TARGET..]}; shift
 cd "$(dirname "$0")"
-targets=("$@"); [ $# -gt 0 ] || targets=(jsonl mapping rows zip)
+targets=("$@"); [ $# -gt 0 ] || targets=(convert jsonl mapping rows zip)
 export RUSTC_WRAPPER="$PWD/rustc.sh"
 cargo build --quiet
 bin=${CARGO_TARGET_DIR:-target}/debug

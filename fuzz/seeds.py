@@ -20,6 +20,32 @@ seed("jsonl", "example", example)
 for number, line in enumerate(example.splitlines()):
     seed("jsonl", f"line-{number}", line)
 
+# The first two bytes choose the formats, in the order of `Format::ALL`.
+png = (
+    b"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJ"
+    b"RU5ErkJggg=="
+)
+chats = [
+    example.splitlines()[0],
+    b'{"messages":[{"role":"system","content":"s"},{"role":"user","content":"<image>a"},{"role":"assistant","content":"b"}],"images":["'
+    + png + b'"],"id":"x","meta":"{\\"weight\\":2}"}',
+    b'[{"instruction":"<image>a","input":"b","output":"c","system":"s","history":[["q","r"]],"images":["' + png + b'"]}]',
+    b'{"query":"a","response":"b","history":[["q","r"]],"images":["' + png + b'"],"channel":"c"}',
+    b'[[{"image":"' + png + b'","conversations":[{"from":"human","value":"<image>a"},{"from":"gpt","value":"b"}]}]]',
+    b'{"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"'
+    + png + b'","detail":"high"}}]},{"role":"assistant","content":"b","weight":0}]}',
+]
+for number, chat in enumerate(chats):
+    for to in range(9):
+        seed("convert", f"chat-{number}-{to}", bytes([number, to]) + chat)
+task = (
+    b'[{"id":7,"data":{"image":"a.png"},"annotations":[{"result":[{"id":"r","type":"rectanglelabels","value":{"x":1,'
+    b'"rectanglelabels":["t"]}},{"id":"r","type":"textarea","from_name":"f","value":{"text":["1"]}}]}]}]'
+)
+seed("convert", "task", bytes([9, 0]) + task)
+seed("convert", "page", bytes([8, 0]) + b"---\nprimary_language: en\nis_table: False\n---\ntext\n")
+seed("convert", "parquet", bytes([6, 0]) + b"PAR1\x15\x04PAR1")
+
 shipped = (root / "configs/bill-of-lading.mapping.toml").read_bytes()
 seed("mapping", "shipped", shipped)
 rich = b"""version = 1
