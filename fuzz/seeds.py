@@ -44,7 +44,6 @@ task = (
 )
 seed("convert", "task", bytes([9, 0]) + task)
 seed("convert", "page", bytes([8, 0]) + b"---\nprimary_language: en\nis_table: False\n---\ntext\n")
-seed("convert", "parquet", bytes([6, 0]) + b"PAR1\x15\x04PAR1")
 
 shipped = (root / "configs/bill-of-lading.mapping.toml").read_bytes()
 seed("mapping", "shipped", shipped)

@@ -1,5 +1,7 @@
 //! Any bytes as a file of any format, on the way to any other: the first byte says from what, the second
-//! into what. Nothing is written, everything else is done, and the counts reconcile.
+//! into what. Nothing is written, everything else is done, and the counts reconcile. Parquet is left out
+//! as a source: its library panics over lies, which `convert` catches and a fuzzer cannot
+//! (`crates/vlft-convert/tests/hostile.rs` has files with wrong bytes instead).
 #![no_main]
 
 use std::fs;
@@ -19,6 +21,9 @@ fuzz_target!(|bytes: &[u8]| {
     let [from, to, rest @ ..] = bytes else { return };
     let pick = |byte: u8| Format::ALL[usize::from(byte) % Format::ALL.len()];
     let (from, to) = (pick(*from), pick(*to));
+    if matches!(from, Format::Trl | Format::TrlMessages) {
+        return;
+    }
     if let Ok(samples) = read_bytes(from, rest) {
         let refused = samples.into_iter().filter_map(Result::err);
         refused.for_each(|refusal| assert!(!refusal.reason.is_empty()));

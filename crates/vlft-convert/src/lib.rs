@@ -26,5 +26,6 @@ mod tags;
 mod target;
 
 pub use format::Format;
+pub use formats::parquet::panics_are_expected;
 pub use report::{Hits, Line, Report};
 pub use run::{Options, convert, read_bytes};

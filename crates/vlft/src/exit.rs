@@ -61,6 +61,10 @@ impl From<Exit> for ExitCode {
 /// A panic is our bug, never the user's: say so in our own shape. Rust then exits with 101.
 pub(crate) fn explain_panics() {
     std::panic::set_hook(Box::new(|info| {
+        // Caught by the one who expects it, and told as an error of a file.
+        if vlft_convert::panics_are_expected() {
+            return;
+        }
         let said = info.payload_as_str().unwrap_or("(no message)");
         let mut bug = Diagnostic::error("vlft has a bug and had to stop").caused_by(said);
         if let Some(spot) = info.location() {

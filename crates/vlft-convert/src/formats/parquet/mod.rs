@@ -8,5 +8,6 @@
 mod read;
 mod write;
 
+pub use read::panics_are_expected;
 pub(crate) use read::{Rows, sample};
 pub(crate) use write::{Row, Shape, Writer, row};
