@@ -1,4 +1,4 @@
-"""200 real born-digital pages at 150 dpi to PNG, two processes, beside pypdfium2, PyMuPDF and pdftoppm.
+"""180 real born-digital pages at 150 dpi to PNG, two processes, beside pypdfium2, PyMuPDF and pdftoppm.
 
 The pages are the first five of each document in `rasterize_pages.txt`, from the test files of pdf.js,
 PyMuPDF, pypdf and py-pdf/sample-files. `VLFT_CORPORA` names the folder that holds checkouts of the
@@ -23,7 +23,7 @@ def run(bench):
     missing = [path for path in paths if not path.is_file()]
     if not corpora or missing:
         reason = f"{len(missing)} of {len(paths)} files missing" if corpora else "`VLFT_CORPORA` is not set"
-        yield Row("200 born-digital pages", "-", f"not run: {reason}", "-", "3x", None)
+        yield Row("born-digital pages", "-", f"not run: {reason}", "-", "3x", None)
         return
     listed = bench.work / "list.txt"
     listed.write_text("\n".join(map(str, paths)) + "\n")
