@@ -6,4 +6,5 @@ mod doctor;
 mod inspect;
 mod many_machines;
 mod rasterize;
+mod serving;
 mod unpack;

@@ -14,7 +14,6 @@ pub(crate) fn repository() -> PathBuf {
 }
 
 /// The committed fixtures, as a config may name them.
-#[cfg(feature = "train")]
 pub(crate) fn fixtures() -> String {
     let path = repository()
         .join("tests/fixtures")

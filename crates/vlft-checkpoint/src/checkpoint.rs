@@ -43,6 +43,16 @@ struct Entry {
     range: Range<usize>,
 }
 
+/// One file of a checkpoint, and where its tensors lie in it.
+pub(crate) struct Shard<'a> {
+    pub(crate) path: &'a Path,
+    /// Bytes of the whole file, and of what stands before the first tensor.
+    pub(crate) length: usize,
+    pub(crate) header: usize,
+    /// In the file's order.
+    pub(crate) tensors: Vec<(&'a str, Range<usize>)>,
+}
+
 impl Checkpoint {
     /// Opens `model.safetensors.index.json` with its shards, else `model.safetensors`.
     pub fn open(model_dir: &Path) -> Result<Self> {
@@ -146,6 +156,30 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// Its files in the order of their names.
+    pub(crate) fn shards(&self) -> Vec<Shard<'_>> {
+        let files = self.files.iter().enumerate();
+        files
+            .map(|(number, (path, map))| {
+                let mut tensors: Vec<(&str, Range<usize>)> = self
+                    .tensors
+                    .iter()
+                    .filter(|(_, entry)| entry.file == number)
+                    .map(|(name, entry)| (name.as_str(), entry.range.clone()))
+                    .collect();
+                tensors.sort_by_key(|(_, range)| (range.start, range.end));
+                // Tensors cover the rest of the file; that was checked when it was opened.
+                let data: usize = tensors.iter().map(|(_, range)| range.len()).sum();
+                Shard {
+                    path,
+                    length: map.len(),
+                    header: map.len() - data,
+                    tensors,
+                }
+            })
+            .collect()
+    }
+
     /// Names in sorted order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
@@ -157,6 +191,11 @@ impl Checkpoint {
             Some(state) => Some(&state.shape),
             None => self.tensors.get(name).map(|entry| entry.shape.as_slice()),
         }
+    }
+
+    /// The shape as it is in the file.
+    pub fn stored_shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|entry| entry.shape.as_slice())
     }
 
     /// Whether the checkpoint was quantised by somebody else already.
@@ -211,59 +250,22 @@ impl Checkpoint {
     /// Compares all names and shapes with what the config asks for and reports every difference
     /// in one error. Tensors beyond the expected ones are no difference.
     pub fn check(&self, expected: &[(String, Vec<usize>)]) -> Result<()> {
-        let mut wrong = Vec::new();
-        for (name, shape) in expected {
-            match self.tensors.get(name) {
-                _ if self
-                    .quantized
-                    .get(name)
-                    .is_some_and(|q| fits(name, shape, &q.shape)) => {}
-                None => {
-                    let near = did_you_mean(name, self.names())
-                        .map(|near| format!(", but there is `{near}`"))
-                        .unwrap_or_default();
-                    wrong.push(format!("`{name}` is missing{near}"));
-                }
-                Some(_)
-                    if !self
-                        .shape(name)
-                        .is_some_and(|found| fits(name, shape, found)) =>
-                {
-                    wrong.push(format!(
-                        "`{name}` has shape {}, expected {}",
-                        shape_text(self.shape(name).unwrap_or_default()),
-                        shape_text(shape)
-                    ))
-                }
-                Some(entry) if Float::of(entry.dtype).is_none() => {
-                    wrong.push(format!("`{name}` is of type {}", entry.dtype));
-                }
-                Some(_) => {}
+        let mut wrong = differences(
+            expected,
+            |name| self.tensors.contains_key(name),
+            |name| self.shape(name).map(<[usize]>::to_vec),
+            || self.names(),
+        );
+        for (name, _) in expected {
+            let entry = self
+                .tensors
+                .get(name)
+                .filter(|_| !self.quantized.contains_key(name));
+            if let Some(entry) = entry.filter(|entry| Float::of(entry.dtype).is_none()) {
+                wrong.push(format!("`{name}` is of type {}", entry.dtype));
             }
         }
-        if wrong.is_empty() {
-            return Ok(());
-        }
-        const SHOWN: usize = 8;
-        let count = format::count(wrong.len() as u64, "tensor");
-        let only_the_head = wrong.len() == 1 && wrong[0].starts_with("`lm_head.weight` is missing");
-        let mut error =
-            Diagnostic::error(format!("{count} of the checkpoint do not fit config.json"))
-                .at(&self.dir)
-                .hint(match only_the_head {
-                    // As Qwen3-VL-Embedding-8B is published.
-                    true => "an Embedding checkpoint has no head to answer with; `vlft eval --task embedding` needs none",
-                    false => "config.json and weights must be of the same model",
-                });
-        let more = wrong.len().saturating_sub(SHOWN);
-        for line in wrong.into_iter().take(SHOWN) {
-            error = error.caused_by(line);
-        }
-        Err(if more > 0 {
-            error.caused_by(format!("and {more} more"))
-        } else {
-            error
-        })
+        do_not_fit(&self.dir, wrong)
     }
 
     /// Bytes and type of one floating-point tensor, if it has this many elements. Shapes were
@@ -319,7 +321,70 @@ impl Checkpoint {
     }
 }
 
-fn read_weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
+/// [`Checkpoint::check`] where there is only a listing: `shape` where it has one.
+pub(crate) fn check_shapes(
+    listing: &Path,
+    expected: &[(String, Vec<usize>)],
+    names: &BTreeMap<String, String>,
+    shape: impl Fn(&str) -> Option<Vec<usize>>,
+) -> Result<()> {
+    let known = || names.keys().map(String::as_str);
+    do_not_fit(
+        listing,
+        differences(expected, |name| names.contains_key(name), shape, known),
+    )
+}
+
+fn differences<'a, N: Iterator<Item = &'a str>>(
+    expected: &[(String, Vec<usize>)],
+    exists: impl Fn(&str) -> bool,
+    shape: impl Fn(&str) -> Option<Vec<usize>>,
+    names: impl Fn() -> N,
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (name, wanted) in expected {
+        if !exists(name) {
+            let near = did_you_mean(name, names())
+                .map(|near| format!(", but there is `{near}`"))
+                .unwrap_or_default();
+            wrong.push(format!("`{name}` is missing{near}"));
+        } else if let Some(found) = shape(name).filter(|found| !fits(name, wanted, found)) {
+            wrong.push(format!(
+                "`{name}` has shape {}, expected {}",
+                shape_text(&found),
+                shape_text(wanted)
+            ));
+        }
+    }
+    wrong
+}
+
+fn do_not_fit(place: &Path, wrong: Vec<String>) -> Result<()> {
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    const SHOWN: usize = 8;
+    let count = format::count(wrong.len() as u64, "tensor");
+    let only_the_head = wrong.len() == 1 && wrong[0].starts_with("`lm_head.weight` is missing");
+    let mut error = Diagnostic::error(format!("{count} of the checkpoint do not fit config.json"))
+        .at(place)
+        .hint(match only_the_head {
+            // As Qwen3-VL-Embedding-8B is published.
+            true => "an Embedding checkpoint has no head to answer with; `vlft eval --task embedding` needs none",
+            false => "config.json and weights must be of the same model",
+        });
+    let more = wrong.len().saturating_sub(SHOWN);
+    for line in wrong.into_iter().take(SHOWN) {
+        error = error.caused_by(line);
+    }
+    Err(if more > 0 {
+        error.caused_by(format!("and {more} more"))
+    } else {
+        error
+    })
+}
+
+pub(crate) fn read_weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
     let damaged = |why: String| {
         Diagnostic::error("the index of the shards is damaged")
             .at(index)

@@ -22,6 +22,14 @@ impl Float {
         }
     }
 
+    /// Bytes of one value.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+        }
+    }
+
     /// Little-endian bytes to f32. A mapping need not be aligned, so values are put together.
     pub fn to_f32(self, bytes: &[u8]) -> Vec<f32> {
         match self {

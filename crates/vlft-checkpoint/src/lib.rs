@@ -3,14 +3,19 @@
 //! `vlft-model`'s, so that a checkpoint can be looked at, checked and merged without a tensor library.
 
 mod adapter;
+pub mod archive;
 mod checkpoint;
 mod config;
 mod family;
 pub mod float;
+pub mod info;
 mod layout;
+pub mod merge;
 mod part;
+pub mod published;
 mod quant_state;
 mod random;
+pub mod serving;
 mod tensors;
 
 pub use adapter::{

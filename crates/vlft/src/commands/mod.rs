@@ -15,6 +15,7 @@
 //!    never printed here. `Ok(Exit::Verdict)` means: ran, and the verdict is no.
 
 mod build_jsonl;
+mod check_adapter;
 mod completions;
 mod convert;
 #[cfg(feature = "train")]
@@ -23,7 +24,9 @@ mod doctor;
 #[cfg(feature = "train")]
 mod eval;
 mod exit_codes;
+mod info;
 mod inspect;
+mod merge;
 mod pdf_workers;
 #[cfg(feature = "train")]
 mod plan;
@@ -35,6 +38,7 @@ mod stats;
 mod train;
 mod unpack;
 mod validate;
+mod verify;
 mod why;
 
 use std::path::Path;
@@ -84,6 +88,14 @@ pub(crate) enum Command {
     /// The loss of a model, with or without an adapter, on a data set
     #[cfg(feature = "train")]
     Eval(eval::Args),
+    /// An adapter into a checkpoint that transformers and vLLM load
+    Merge(merge::Args),
+    /// Is a merged model base + adapter, bit for bit?
+    Verify(verify::Args),
+    /// Will vLLM apply every tensor of an adapter, and with which flags?
+    CheckAdapter(check_adapter::Args),
+    /// What is in a folder of a model, an adapter or a run
+    Info(info::Args),
     /// Check this machine: libpdfium, memory, disk; `--fix` installs libpdfium
     Doctor(doctor::Args),
     /// A script that completes commands and options in your shell
@@ -128,6 +140,10 @@ impl Command {
             Command::Train(args) => train::run(args, terminal),
             #[cfg(feature = "train")]
             Command::Eval(args) => eval::run(args, terminal),
+            Command::Merge(args) => merge::run(args, terminal),
+            Command::Verify(args) => verify::run(args, terminal),
+            Command::CheckAdapter(args) => check_adapter::run(args, terminal),
+            Command::Info(args) => info::run(args, terminal),
             Command::Doctor(args) => doctor::run(args, terminal),
             Command::Completions(args) => completions::run(args, terminal),
             Command::Man(args) => completions::manual(args, terminal),

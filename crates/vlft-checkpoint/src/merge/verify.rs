@@ -1,0 +1,227 @@
+//! Proving a merged model: every tensor is read back and compared with base + adapter, computed
+//! again by the plain loop.
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Display, Formatter};
+use std::fs::{self, File};
+use std::io::{BufReader, Read};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use vlft_base::Result;
+use vlft_base::format::{count, grouped};
+use vlft_base::output::cannot;
+
+use super::kernel::add_rows_plain;
+use super::plan::Plan;
+use super::report::REPORT_FILE;
+use super::stream::through;
+use super::{CONTRACT, file_name, sections, side};
+use crate::checkpoint::{Checkpoint, Shard};
+
+/// One thing that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    pub file: String,
+    /// The tensor, if it is one.
+    pub tensor: Option<String>,
+    pub what: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct VerifyReport {
+    pub merged: PathBuf,
+    pub base: PathBuf,
+    pub adapter: PathBuf,
+    pub equal: bool,
+    pub tensors_changed: usize,
+    pub tensors_unchanged: usize,
+    pub side_files: usize,
+    /// Files that neither base nor adapter has, and that a merge does not write.
+    pub further_files: Vec<String>,
+    pub differences: Vec<Difference>,
+}
+
+/// Compares a merged model with base + adapter, bit for bit, files beside the weights included.
+///
+/// # Errors
+/// Something cannot be read. A model that is not equal is no error but a report.
+pub fn verify(
+    merged: &Path,
+    base_dir: &Path,
+    adapter_dir: &Path,
+    progress: &dyn Fn(u64, u64),
+) -> Result<VerifyReport> {
+    let plan = Plan::new(base_dir, adapter_dir)?;
+    // A torn shard is named here.
+    let found = Checkpoint::open(merged)?;
+    let found_shards = found.shards();
+    let shards = plan.base.shards();
+    let total: u64 = shards.iter().map(|shard| shard.length as u64).sum();
+    let mut differences = Vec::new();
+    let mut done = 0;
+    for shard in &shards {
+        let name = file_name(shard.path);
+        let differs = |what: &str| Difference {
+            file: name.clone(),
+            tensor: None,
+            what: what.into(),
+        };
+        match found_shards
+            .iter()
+            .find(|found| file_name(found.path) == name)
+        {
+            None => differences.push(differs("is missing")),
+            Some(found) if found.header != shard.header || found.length != shard.length => {
+                differences.push(differs("has other names, shapes, types or metadata"));
+            }
+            Some(found) => {
+                let mut step = |bytes: usize| {
+                    done += bytes as u64;
+                    progress(done, total);
+                };
+                differences.extend(compare_shard(&plan, shard, found.path, &mut step)?);
+            }
+        }
+    }
+    let weights: Vec<&Path> = shards.iter().map(|shard| shard.path).collect();
+    let side = side::of(base_dir, &weights)?;
+    for path in &side.kept {
+        let name = file_name(path);
+        let other = merged.join(&name);
+        let what = match fs::read(&other) {
+            Err(_) => "is missing",
+            Ok(bytes) if bytes == fs::read(path).map_err(|e| cannot("read", path, e))? => continue,
+            Ok(_) => "is not the base's file",
+        };
+        differences.push(Difference {
+            file: name,
+            tensor: None,
+            what: what.into(),
+        });
+    }
+    let own = side
+        .kept
+        .iter()
+        .map(PathBuf::as_path)
+        .chain(weights.iter().copied());
+    let mut known: BTreeSet<String> = own.map(file_name).collect();
+    known.extend([REPORT_FILE, CONTRACT].map(String::from));
+    let entries = fs::read_dir(merged).map_err(|e| cannot("read", merged, e))?;
+    let names = entries.filter_map(|entry| Some(file_name(&entry.ok()?.path())));
+    let mut further: Vec<String> = names.filter(|name| !known.contains(name)).collect();
+    further.sort();
+    Ok(VerifyReport {
+        merged: merged.to_path_buf(),
+        base: base_dir.to_path_buf(),
+        adapter: adapter_dir.to_path_buf(),
+        equal: differences.is_empty(),
+        tensors_changed: plan.changes.len(),
+        tensors_unchanged: plan.base.names().count() - plan.changes.len(),
+        side_files: side.kept.len(),
+        further_files: further,
+        differences,
+    })
+}
+
+fn compare_shard(
+    plan: &Plan,
+    shard: &Shard,
+    merged: &Path,
+    step: &mut dyn FnMut(usize),
+) -> Result<Vec<Difference>> {
+    let sections = sections(plan, shard)?;
+    let file = File::open(merged).map_err(|e| cannot("read", merged, e))?;
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let mut found = Vec::new();
+    let mut current = None;
+    let mut differing = BTreeSet::new();
+    let mut same_header = true;
+    through(shard.path, &sections, None, |piece| {
+        step(piece.bytes.len());
+        let section = &sections[piece.section];
+        if let Some((name, row)) = &section.change {
+            if current
+                .as_ref()
+                .is_none_or(|(of, _, _)| *of != piece.section)
+            {
+                let delta = plan.delta(plan.changes[name])?;
+                current = Some((piece.section, delta, plan.float(name)?));
+            }
+            let (_, delta, float) = current.as_ref().expect("set above");
+            add_rows_plain(delta, piece.offset / row, &mut piece.bytes, *float);
+        }
+        found.resize(piece.bytes.len(), 0);
+        reader
+            .read_exact(&mut found)
+            .map_err(|e| cannot("read", merged, e))?;
+        if found != piece.bytes {
+            let start = section.bytes.start + piece.offset;
+            let end = start + found.len();
+            let differs = |range: &Range<usize>| {
+                let inside = range.start.max(start)..range.end.min(end);
+                !inside.is_empty()
+                    && found[inside.start - start..inside.end - start]
+                        != piece.bytes[inside.start - start..inside.end - start]
+            };
+            same_header &= !differs(&(0..shard.header));
+            let names = shard.tensors.iter().filter(|(_, range)| differs(range));
+            differing.extend(names.map(|(name, _)| *name));
+        }
+        Ok(())
+    })?;
+    let difference = |tensor: Option<&str>, what: &str| Difference {
+        file: file_name(merged),
+        tensor: tensor.map(String::from),
+        what: what.into(),
+    };
+    let header = (!same_header).then(|| difference(None, "has another header"));
+    let tensors = differing.into_iter().map(|name| {
+        let what = match plan.changes.contains_key(name) {
+            true => "is not base + adapter",
+            false => "is not the base's, and the adapter does not touch it",
+        };
+        difference(Some(name), what)
+    });
+    Ok(header.into_iter().chain(tensors).collect())
+}
+
+impl Display for VerifyReport {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        if self.equal {
+            writeln!(
+                f,
+                "`{}` is base + adapter, bit for bit: {} changed, {} as in the base, {} equal",
+                self.merged.display(),
+                count(self.tensors_changed as u64, "tensor"),
+                grouped(self.tensors_unchanged as u64),
+                count(self.side_files as u64, "other file"),
+            )?;
+        } else {
+            writeln!(
+                f,
+                "`{}` is not base + adapter: {}",
+                self.merged.display(),
+                count(self.differences.len() as u64, "difference"),
+            )?;
+            const SHOWN: usize = 20;
+            for difference in self.differences.iter().take(SHOWN) {
+                match &difference.tensor {
+                    Some(tensor) => {
+                        writeln!(f, "  {}: `{tensor}` {}", difference.file, difference.what)?
+                    }
+                    None => writeln!(f, "  {} {}", difference.file, difference.what)?,
+                }
+            }
+            let hidden = self.differences.len().saturating_sub(SHOWN);
+            if hidden > 0 {
+                writeln!(f, "  and {hidden} more")?;
+            }
+        }
+        if !self.further_files.is_empty() {
+            writeln!(f, "further files: {}", self.further_files.join(", "))?;
+        }
+        Ok(())
+    }
+}
