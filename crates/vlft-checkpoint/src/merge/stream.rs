@@ -58,7 +58,8 @@ pub(crate) fn through(
         // The others see closed channels and end.
         drop((pieces, to_write));
         let read = reader.join().unwrap_or_else(|_| Err(stopped()));
-        let written = writer.join().unwrap_or_else(|_| Ok(()));
+        let written = writer.join();
+        let written = written.unwrap_or_else(|_| Err(io::Error::other("the writer stopped")));
         written.map_err(|e| cannot("write", target, e))?;
         result?;
         read
