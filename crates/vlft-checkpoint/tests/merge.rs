@@ -256,7 +256,7 @@ fn one_flipped_bit_is_found_and_named() {
 }
 
 fn refused(result: Result<MergeReport>, out: &Path) -> Diagnostic {
-    let error = result.err().expect("it must be refused");
+    let error = result.expect_err("it must be refused");
     assert!(!out.exists(), "something is left: {error}");
     let partial = PathBuf::from(format!("{}.partial", out.display()));
     assert!(!partial.exists(), "something half-written is left: {error}");
