@@ -6,5 +6,6 @@ mod doctor;
 mod inspect;
 mod many_machines;
 mod rasterize;
+mod scaffold;
 mod serving;
 mod unpack;

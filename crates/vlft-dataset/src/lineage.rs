@@ -220,7 +220,7 @@ impl Source {
     fn of(role: &str, path: &Path) -> Result<Self> {
         let (hash_of, sha256, bytes) = match path.is_dir() {
             true => {
-                let (hash_of, sha256) = hash_directory(path)?;
+                let (hash_of, sha256) = hash_directory(role, path)?;
                 (hash_of, sha256, None)
             }
             false => {
@@ -273,9 +273,22 @@ fn whole(path: &Path) -> Result<String> {
     Ok(whole.display().to_string())
 }
 
+/// What a command reads of a directory. An output may lie in the directory of an input, and is no
+/// change of it.
+fn is_read(role: &str, path: &Path) -> bool {
+    let extensions: &[&str] = match role {
+        "images" => &["png", "jpg", "jpeg", "webp"],
+        "labels" => &["json"],
+        _ => return true,
+    };
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+    let is_known = extensions.iter().any(|e| e.eq_ignore_ascii_case(extension));
+    is_known && !shown(path).ends_with(".lineage.json")
+}
+
 /// A directory with manifests by these, which hold the hash of every page; any other by the names
-/// and sizes of what is in it. Neither opens an image.
-fn hash_directory(dir: &Path) -> Result<(HashOf, String)> {
+/// and sizes of what is read of it. Neither opens an image.
+fn hash_directory(role: &str, dir: &Path) -> Result<(HashOf, String)> {
     let manifests = manifests_in(dir)?.complete;
     let mut hasher = Hasher::default();
     if !manifests.is_empty() {
@@ -292,7 +305,7 @@ fn hash_directory(dir: &Path) -> Result<(HashOf, String)> {
             cannot("read", &path, e.into())
         })?;
         let ours = entry.depth() == 1 && is_lineage(entry.path());
-        if entry.file_type().is_file() && !ours {
+        if entry.file_type().is_file() && !ours && is_read(role, entry.path()) {
             let path = entry.path();
             let bytes = entry
                 .metadata()

@@ -437,4 +437,6 @@ fn label_rows(rows: &[&Row], labels: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
+mod real_names;
+#[cfg(test)]
 mod tests;

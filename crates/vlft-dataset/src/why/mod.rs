@@ -12,7 +12,7 @@ use vlft_base::{Diagnostic, Kind, Result};
 
 use crate::image_path::{base_of, find, shown_short};
 use crate::jsonl::{Lines, parse, shown};
-use crate::lineage::{Lineage, Now, place_of};
+use crate::lineage::{Lineage, Now, beside, place_of};
 use crate::record::Record;
 use origin::Origins;
 
@@ -47,6 +47,12 @@ pub fn why(options: &Options) -> Result<Why> {
         };
         let base = base_of(&place_of(&file)).to_path_buf();
         let stage = stage(&file, line, &lineage, &base)?;
+        // A file that somebody put beside the outputs of a command is none of them.
+        let is_foreign = stage.now.is_none() && !lineage.outputs.is_empty();
+        if is_foreign && !beside(&file).is_file() {
+            why.ends_without_lineage = Some(shown_short(&file));
+            break;
+        }
         if lineage.command == "build-jsonl" {
             why.labels = labels::rows(&record, &lineage, &base, &mut origins)?;
         }

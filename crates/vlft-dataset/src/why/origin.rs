@@ -130,6 +130,11 @@ impl Origins {
             return Ok(None);
         };
         let base = base_of(&place_of(dir)).to_path_buf();
+        // Named by its hash, also when it is gone or has changed since.
+        let mut inputs = lineage.inputs.iter();
+        if let Some(input) = inputs.find(|i| i.sha256 == entry.source_sha256) {
+            return Ok(Some(input.place(&base)));
+        }
         let name = Path::new(&entry.document);
         Ok(lineage.inputs.iter().find_map(|input| {
             let place = input.place(&base);
