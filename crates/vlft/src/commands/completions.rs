@@ -20,7 +20,7 @@ use crate::terminal::Terminal;
 Examples:
   vlft completions bash > ~/.local/share/bash-completion/completions/vlft
   vlft completions zsh > ~/.zfunc/_vlft
-  vlft completions powershell >> $PROFILE")]
+  vlft completions powershell > vlft.ps1      # and `. vlft.ps1` in your profile")]
 pub(crate) struct Args {
     /// The shell
     #[arg(value_name = "SHELL")]
@@ -53,7 +53,7 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
 #[command(after_long_help = "\
 Examples:
   vlft man --out ~/.local/share/man/man1
-  vlft man --out man && man man/vlft-split.1")]
+  vlft man --out man                          # then: man man/vlft-split.1")]
 pub(crate) struct ManArgs {
     /// Where `vlft.1` and `vlft-COMMAND.1` go; pages of an earlier version are replaced
     #[arg(long, value_name = "DIR")]
