@@ -35,6 +35,12 @@ pub(crate) fn for_groups(
     }
     let work = groups.copies() * inner * width;
     let together = (TASK_WORK * tasks.len()).div_ceil(work.max(1));
+    if together >= tasks.len() {
+        for (group, range, rows) in tasks {
+            f(group, range, rows);
+        }
+        return out;
+    }
     tasks
         .into_par_iter()
         .with_min_len(together)
