@@ -296,12 +296,19 @@ fn a_step_is_five_times_as_fast_as_with_a_loop_over_experts() {
         time(&fast);
         time(&slow);
         // In turn, so that what else the machine does hits both.
-        let rounds: Vec<_> = (0..15).map(|_| (time(&fast), time(&slow))).collect();
-        let grouped = median(rounds.iter().map(|(fast, _)| fast.0).collect());
-        let looped = median(rounds.iter().map(|(_, slow)| slow.0).collect());
-        let ratio = median(rounds.iter().map(|(fast, slow)| slow.0 / fast.0).collect());
-        let busy = |of: fn(&((f64, f64), (f64, f64))) -> f64| rounds.iter().map(of).sum::<f64>();
-        let busy = busy(|(_, slow)| slow.1) / busy(|(fast, _)| fast.1).max(1.0);
+        let (mut grouped, mut looped, mut ratios_here) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut busy_grouped, mut busy_looped) = (0.0, 0.0);
+        for _ in 0..15 {
+            let (fast, busy_fast) = time(&fast);
+            let (slow, busy_slow) = time(&slow);
+            grouped.push(fast);
+            looped.push(slow);
+            ratios_here.push(slow / fast);
+            busy_grouped += busy_fast;
+            busy_looped += busy_slow;
+        }
+        let (grouped, looped) = (median(grouped), median(looped));
+        let (ratio, busy) = (median(ratios_here), busy_looped / busy_grouped.max(1.0));
         println!(
             "{tokens} tokens: grouped {grouped:.1} ms, one by one {looped:.1} ms, {ratio:.1} times; \
              of processor time {busy:.1} times"
