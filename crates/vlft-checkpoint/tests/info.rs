@@ -164,10 +164,21 @@ fn models_adapters_and_strangers() {
         panic!()
     };
     assert!(adapter.rslora && adapter.vision_modules > 0 && adapter.served_by_vllm);
-    let Info::Adapter(zero) = info(&fixture("adapter_zero"), false).unwrap() else {
+    let other = tempfile::tempdir().unwrap();
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        fs::copy(fixture("adapter_b").join(name), other.path().join(name)).unwrap();
+    }
+    let path = other.path().join("adapter_config.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(
+        &path,
+        text.replace("\"use_dora\": false", "\"use_dora\": true"),
+    )
+    .unwrap();
+    let Info::Adapter(dora) = info(other.path(), false).unwrap() else {
         panic!()
     };
-    assert!(!zero.served_by_vllm);
+    assert!(!dora.served_by_vllm);
     assert!(
         info(&fixture("pdf"), false)
             .unwrap_err()
