@@ -13,7 +13,7 @@ mod index;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::images::{Images, PageFault, Reading};
-use super::names::{STEPS, Step};
+use super::names::{Pattern, STEPS, Step};
 use contest::{connected, only_solution};
 use index::Index;
 
@@ -133,7 +133,7 @@ impl State {
                         .all(|f| self.owner[*f].is_none())
                 })
                 .collect();
-            let readings = without_copies(readings, images);
+            let readings = without_pages(without_copies(readings, images), images);
             if !readings.is_empty() {
                 wants.insert(label, readings);
             }
@@ -254,6 +254,19 @@ fn without_copies(mut readings: Vec<usize>, images: &Images) -> Vec<usize> {
     readings.retain(|&r| match &images.readings[r].source_sha256 {
         Some(source) => sources.insert(source),
         None => true,
+    });
+    readings
+}
+
+/// At a step that ignores the number of a copy, `a - Copy_1.jpg` is page 1 of a copy of `a`, and copy 1
+/// itself. What has a page number is a page.
+fn without_pages(mut readings: Vec<usize>, images: &Images) -> Vec<usize> {
+    let is_paged = |r: &&usize| matches!(images.readings[**r].pattern, Pattern::Numbered(_));
+    let paged: Vec<usize> = readings.iter().filter(is_paged).copied().collect();
+    let pages: BTreeSet<usize> = files_of(&paged, images).collect();
+    readings.retain(|&r| {
+        let reading = &images.readings[r];
+        reading.pattern != Pattern::Whole || !reading.files.iter().any(|f| pages.contains(f))
     });
     readings
 }

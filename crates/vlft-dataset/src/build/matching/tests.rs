@@ -150,6 +150,13 @@ fn names_and_images_meet_exactly_or_explained_or_not_at_all() {
             &["stem: a b.jpg", "taken by a b.pdf"],
         ),
         (&["a b.pdf"], &["a_b.jpg", "a__b.jpg"], &["ambiguous"]),
+        // A copy's pages are pages, not copies.
+        (
+            &["a.pdf"],
+            &["a - Copy_1.jpg", "a - Copy_2.jpg"],
+            &["copy-word: a - Copy_1.jpg a - Copy_2.jpg"],
+        ),
+        (&["a.pdf"], &["a copy 2.jpg"], &["copy-word: a copy 2.jpg"]),
         // Copies keep apart from pages.
         (&["a (1).pdf"], &["a_1.jpg"], &["nothing"]),
         (
