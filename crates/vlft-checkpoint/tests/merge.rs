@@ -90,6 +90,8 @@ fn every_weight_is_base_plus_adapter_and_every_other_byte_is_the_base() {
         ("odd", "adapter_odd", None),
         ("odd", "adapter_patterns", None),
         ("tiny_bf16_sharded", "adapter_bf16", None),
+        ("moe", "adapter_moe", None),
+        ("moe", "adapter_moe_all", None),
     ] {
         let (model, adapter) = (fixture(model), fixture(adapter));
         let dir = tempfile::tempdir().unwrap();
@@ -132,7 +134,7 @@ fn every_weight_is_base_plus_adapter_and_every_other_byte_is_the_base() {
             };
             let s = alpha / divisor;
             assert!(scale.is_none_or(|scale| scale == s));
-            let is_bf16 = model.ends_with("tiny_bf16_sharded");
+            let is_bf16 = report.tensors[0].dtype == "BF16";
             for (i, (w, merged)) in base_values.iter().zip(own_values).enumerate() {
                 let (row, column) = (i / columns, i % columns);
                 let sum: f64 = (0..rank)
@@ -190,7 +192,7 @@ fn peft_merges_the_same() {
     let cases: Value =
         serde_json::from_slice(&fs::read(fixture("merge_cases.json")).unwrap()).unwrap();
     let cases = cases["cases"].as_array().unwrap();
-    assert!(cases.len() >= 7);
+    assert!(cases.len() >= 9);
     for case in cases {
         let text = |key: &str| case[key].as_str().unwrap();
         let dir = tempfile::tempdir().unwrap();
