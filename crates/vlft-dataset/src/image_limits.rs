@@ -10,7 +10,7 @@ pub const MAX_FILE_BYTES: u64 = 1 << 30;
 /// Beyond this ratio of the sides transformers refuses an image.
 pub const MAX_ASPECT_RATIO: u32 = 200;
 /// What a decoder may allocate beside its output.
-const MAX_DECODER_BYTES: u64 = 1 << 30;
+pub(crate) const MAX_DECODER_BYTES: u64 = 1 << 30;
 
 /// The formats that are read.
 pub fn is_accepted(format: ImageFormat) -> bool {
@@ -27,30 +27,42 @@ pub fn decoder_limits() -> image::Limits {
     limits
 }
 
-/// Walks the segments of a JPEG file up to its end-of-image marker. The decoder paints gray what is
-/// missing, without a word.
+/// Whether a JPEG file is whole. The decoder paints gray what is missing, without a word.
 pub fn jpeg_has_an_end(bytes: &[u8]) -> bool {
+    jpeg_markers(bytes).any(|marker| marker == END_OF_IMAGE)
+}
+
+const END_OF_IMAGE: u8 = 0xd9;
+
+/// The codes of a JPEG file's segments, up to its end-of-image marker or to where the data ends.
+pub(crate) fn jpeg_markers(bytes: &[u8]) -> impl Iterator<Item = u8> + '_ {
     let mut at = 2;
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        let marker = (!ended).then(|| next_marker(bytes, &mut at)).flatten();
+        ended = marker.is_none_or(|marker| marker == END_OF_IMAGE);
+        marker
+    })
+}
+
+/// The next segment's code; `at` is then behind the segment.
+fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
     // Markers are 0xFF and a code; more 0xFF before the code are fill bytes. In coded data 0xFF is
     // followed by 0 or by a restart code, so the next other code ends it. A segment has its length,
     // and an end marker inside (of a thumbnail) is not ours.
-    while let Some(step) = bytes
-        .get(at..)
-        .and_then(|rest| rest.iter().position(|b| *b == 0xff))
-    {
-        at += step + 1;
-        match bytes.get(at) {
-            Some(0xd9) => return true,
-            Some(0xff) => {}
-            Some(0x00 | 0x01 | 0xd0..=0xd7) => at += 1,
-            Some(_) => match bytes.get(at + 1..at + 3) {
-                Some(length) => at += 1 + usize::from(u16::from_be_bytes([length[0], length[1]])),
-                None => return false,
-            },
-            None => return false,
+    loop {
+        *at += memchr::memchr(0xff, bytes.get(*at..)?)? + 1;
+        match *bytes.get(*at)? {
+            END_OF_IMAGE => return Some(END_OF_IMAGE),
+            0xff => {}
+            0x00 | 0x01 | 0xd0..=0xd7 => *at += 1,
+            marker => {
+                let length = bytes.get(*at + 1..*at + 3)?;
+                *at += 1 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+                return Some(marker);
+            }
         }
     }
-    false
 }
 
 #[cfg(test)]

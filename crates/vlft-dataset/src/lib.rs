@@ -9,6 +9,7 @@ mod file_names;
 pub mod image_limits;
 pub mod image_path;
 pub mod inspect;
+pub mod jpeg;
 pub mod json;
 pub mod jsonl;
 mod known_pages;

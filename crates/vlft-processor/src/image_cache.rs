@@ -19,7 +19,7 @@ use vlft_base::{Diagnostic, Result, format};
 use crate::resample::Planes;
 
 /// Raise it when decoding or resizing gives other bytes than before.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2; // 1 held JPEGs of several scans as they were misread
 /// First in every entry.
 const MAGIC: &[u8; 8] = b"vlftpix1";
 /// Magic, width, height, SHA-256 of the pixels in hexadecimal.

@@ -13,6 +13,7 @@ use vlft_base::{Diagnostic, Result};
 use vlft_dataset::image_limits::{
     MAX_FILE_BYTES, MAX_PIXELS, decoder_limits, is_accepted, jpeg_has_an_end,
 };
+use vlft_dataset::jpeg;
 
 /// (width, height) as it will be seen, that is after the EXIF rotation. Reads the header only.
 pub(crate) fn size(path: &Path) -> Result<(u32, u32)> {
@@ -46,7 +47,7 @@ pub(crate) fn decode(bytes: &[u8], path: &Path) -> Result<RgbImage> {
             "the data ends before the end-of-image marker",
         ));
     }
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| undecodable(path, e))?;
+    let mut image = jpeg::pixels(decoder, bytes).map_err(|e| undecodable(path, e))?;
     image.apply_orientation(orientation);
     Ok(into_rgb(image))
 }

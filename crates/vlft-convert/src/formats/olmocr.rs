@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader};
+use image::{ExtendedColorType, ImageDecoder, ImageFormat, ImageReader};
 use pdf_writer::{Content, Filter, Finish, Name, Pdf, Rect, Ref};
 use serde_json::{Map, Value, json};
 use vlft_base::output::cannot;
@@ -341,7 +341,7 @@ fn pdf_of(bytes: &[u8], kind: Kind) -> Fallible<(Vec<u8>, bool)> {
         };
         return Ok((page.pdf(bytes, Filter::DctDecode), false));
     }
-    let image = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
+    let image = vlft_dataset::jpeg::pixels(decoder, bytes).map_err(unreadable)?;
     let is_gray = !image.color().has_color();
     let pixels = match (is_gray, image.color().has_alpha()) {
         (true, false) => image.into_luma8().into_raw(),

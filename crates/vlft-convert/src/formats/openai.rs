@@ -155,7 +155,7 @@ fn in_colour(bytes: &[u8], kind: Kind) -> Fallible<Option<Vec<u8>>> {
     if matches!(stored, ExtendedColorType::Rgb8 | ExtendedColorType::Rgba8) {
         return Ok(None);
     }
-    let image = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
+    let image = vlft_dataset::jpeg::pixels(decoder, bytes).map_err(unreadable)?;
     let image = match image.color().has_alpha() {
         true => DynamicImage::ImageRgba8(image.to_rgba8()),
         false => DynamicImage::ImageRgb8(image.to_rgb8()),

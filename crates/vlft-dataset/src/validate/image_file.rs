@@ -14,6 +14,7 @@ use super::Decode;
 use crate::image_limits::{
     MAX_FILE_BYTES, MAX_PIXELS, decoder_limits, is_accepted, jpeg_has_an_end,
 };
+use crate::jpeg;
 use crate::perceptual::PageHash;
 
 /// Why a file is no usable image. Fits after "image `x`: ".
@@ -92,7 +93,7 @@ pub fn look(path: &Path, decode: Decode) -> Result<Looked, Unreadable> {
     if format == ImageFormat::Jpeg && !jpeg_has_an_end(&whole) {
         return Err(cut_short("there is no end marker"));
     }
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| damaged(&e))?;
+    let mut image = jpeg::pixels(decoder, &whole).map_err(|e| damaged(&e))?;
     image.apply_orientation(orientation);
     Ok(Looked {
         size,
@@ -143,7 +144,7 @@ pub(crate) fn decoded(bytes: &[u8]) -> Option<DynamicImage> {
         .ok()
         .filter(|format| is_accepted(*format))?;
     let (decoder, _, orientation) = open(Cursor::new(bytes), format).ok()?;
-    let mut image = DynamicImage::from_decoder(decoder).ok()?;
+    let mut image = jpeg::pixels(decoder, bytes).ok()?;
     image.apply_orientation(orientation);
     Some(image)
 }

@@ -1,7 +1,7 @@
 //! Small pictures of pages, as many as their bound allows.
 
-use std::fs::File;
-use std::io::BufReader;
+use std::fs;
+use std::io::Cursor;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use super::THUMBNAIL_BYTES;
 use crate::image_limits::{MAX_PIXELS, decoder_limits, is_accepted};
+use crate::jpeg;
 use crate::perceptual::PageHash;
 
 /// Pictures in the order of the images, which is that of the records: when the bound is reached, the
@@ -87,7 +88,8 @@ struct Drawn {
 }
 
 fn draw(path: &Path, side: u32) -> Option<Drawn> {
-    let mut reader = ImageReader::new(BufReader::new(File::open(path).ok()?))
+    let bytes = fs::read(path).ok()?;
+    let mut reader = ImageReader::new(Cursor::new(&bytes))
         .with_guessed_format()
         .ok()?;
     if !reader.format().is_some_and(is_accepted) {
@@ -100,7 +102,7 @@ fn draw(path: &Path, side: u32) -> Option<Drawn> {
         return None;
     }
     let orientation = decoder.orientation().ok()?;
-    let mut image = DynamicImage::from_decoder(decoder).ok()?;
+    let mut image = jpeg::pixels(decoder, &bytes).ok()?;
     image.apply_orientation(orientation);
     let hash = PageHash::of(&image);
     let scale = f64::from(side) / f64::from(width.max(height));
