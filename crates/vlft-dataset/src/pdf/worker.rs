@@ -364,8 +364,13 @@ mod tests {
         assert!(pages[0].rasterizer.starts_with("pdfium"));
         for (index, page) in pages.iter().enumerate() {
             let of_file = PageHash::of(&open(index)).map(PageHash::to_hex);
-            assert!(of_file.is_some() && page.page_hash == of_file, "{page:?}");
+            assert_eq!(page.page_hash, of_file, "{page:?}");
         }
+        assert!(pages[0].page_hash.is_some());
+        assert_eq!(
+            pages[1].page_hash, None,
+            "one shade everywhere is a blank page"
+        );
     }
 
     #[test]
