@@ -11,6 +11,7 @@ mod layering;
 mod memory;
 #[cfg(feature = "train")]
 mod plan;
+mod readme;
 #[cfg(feature = "train")]
 mod resume;
 #[cfg(feature = "train")]

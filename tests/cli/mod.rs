@@ -2,6 +2,7 @@
 
 mod arguments;
 mod cases;
+mod conventions;
 mod doctor;
 mod inspect;
 mod many_machines;
