@@ -5,7 +5,7 @@
 //! ```
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use vlft_base::format;
@@ -80,8 +80,8 @@ const CASES: [Case; 5] = [
     },
 ];
 
-/// The tiny model with other sizes and random weights, and a config to train it for three steps.
-fn set_up(root: &Path, case: &Case) {
+/// The tiny model's files but its weights, as `root/model`: where its `config.json` is, and what it says.
+fn tiny_without_weights(root: &Path) -> (PathBuf, Value) {
     let dir = root.join("model");
     fs::create_dir_all(&dir).unwrap();
     for entry in fs::read_dir(repository().join("tests/fixtures/tiny")).unwrap() {
@@ -91,7 +91,13 @@ fn set_up(root: &Path, case: &Case) {
         }
     }
     let path = dir.join("config.json");
-    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    (path, config)
+}
+
+/// The tiny model with other sizes and random weights, and a config to train it for three steps.
+fn set_up(root: &Path, case: &Case) {
+    let (path, mut config) = tiny_without_weights(root);
     let text = &mut config["text_config"];
     for (key, value) in [
         ("num_hidden_layers", case.layers),
@@ -104,7 +110,7 @@ fn set_up(root: &Path, case: &Case) {
     config["vision_config"]["out_hidden_size"] = json!(case.width);
     fs::write(&path, config.to_string()).unwrap();
     let config = Config::from_json(&config, &path).unwrap();
-    write_random_weights(&dir, &config, 7, Storage::F32, u64::MAX).unwrap();
+    write_random_weights(&root.join("model"), &config, 7, Storage::F32, u64::MAX).unwrap();
     let Case {
         model,
         lora,
@@ -193,16 +199,7 @@ fn plan(root: &Path, args: &[&str]) -> Said {
 
 /// Only the sizes of the published 8B model: a plan reads no weights.
 fn eight_billion(root: &Path, more: &str) {
-    let dir = root.join("model");
-    fs::create_dir_all(&dir).unwrap();
-    for entry in fs::read_dir(repository().join("tests/fixtures/tiny")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|e| e == "json") {
-            fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
-        }
-    }
-    let path = dir.join("config.json");
-    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let (path, mut config) = tiny_without_weights(root);
     for (key, value) in [
         ("num_hidden_layers", 36),
         ("hidden_size", 4096),

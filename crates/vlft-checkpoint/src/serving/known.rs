@@ -125,7 +125,7 @@ impl Known {
     }
 }
 
-const TEXT_MODULES: [&str; 7] = [
+pub(super) const TEXT_MODULES: [&str; 7] = [
     "self_attn.q_proj",
     "self_attn.k_proj",
     "self_attn.v_proj",

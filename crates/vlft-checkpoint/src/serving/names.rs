@@ -1,6 +1,8 @@
 //! Tensor names of adapters in the styles that trainers write and wrote, and the one name that each
 //! stands for: the module's path in the published checkpoint.
 
+use super::known::TEXT_MODULES;
+
 /// What a tensor of an adapter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -194,20 +196,9 @@ fn is_layer(tail: &str) -> bool {
     else {
         return false;
     };
-    const MODULES: [&str; 10] = [
-        "self_attn.q_proj",
-        "self_attn.k_proj",
-        "self_attn.v_proj",
-        "self_attn.o_proj",
-        "mlp.gate_proj",
-        "mlp.up_proj",
-        "mlp.down_proj",
-        "mlp.gate",
-        "mlp.experts",
-        // The fused gate and up matrices, as PEFT names them beside `mlp.experts`, the down ones.
-        "mlp.experts.base_layer",
-    ];
-    is_number(number) && MODULES.contains(&module)
+    // The fused gate and up matrices stand, as PEFT names them, beside `mlp.experts`, the down ones.
+    let sparse = ["mlp.gate", "mlp.experts", "mlp.experts.base_layer"];
+    is_number(number) && (TEXT_MODULES.contains(&module) || sparse.contains(&module))
 }
 
 fn visual_module(path: &str) -> Option<(String, &'static str)> {

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sha2::{Digest, Sha256};
+use vlft_base::digest::sha256;
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result};
 
@@ -153,7 +153,7 @@ fn install_at(target: &Path, wheel: Wheel, pythons: &[&str]) -> Result<()> {
 
     let file = download(scratch.path(), wheel, pythons)?;
     let bytes = fs::read(&file).map_err(|e| cannot("read", &file, e))?;
-    let found = hex(&Sha256::digest(&bytes));
+    let found = sha256(&bytes);
     if found != wheel.sha256 {
         return Err(Diagnostic::error("the downloaded wheel is not the pinned one")
             .at(file.file_name().unwrap_or_default())
@@ -253,10 +253,6 @@ fn unpack_library(wheel: &[u8], target: &Path) -> Result<()> {
         .map_err(|e| cannot("write", target, e))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,7 +314,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let name = format!("pypdfium2_raw/{}", file_name().display());
         let bytes = zip_of(&name, b"\x7fELF garbage");
-        let sha256: &'static str = hex(&Sha256::digest(&bytes)).leak();
+        let sha256: &'static str = sha256(&bytes).leak();
         let python = fake_python(dir.path(), &bytes, 0);
         let target = dir.path().join("cache").join(file_name());
         let error = install_at(

@@ -1,20 +1,18 @@
 //! Small pictures of pages, as many as their bound allows.
 
 use std::fs;
-use std::io::Cursor;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::imageops::thumbnail;
-use image::{DynamicImage, ImageDecoder, ImageReader};
+use image::{DynamicImage, GenericImageView};
 use rayon::prelude::*;
 
 use super::THUMBNAIL_BYTES;
-use crate::image_limits::{MAX_PIXELS, decoder_limits, is_accepted};
-use crate::jpeg;
 use crate::perceptual::PageHash;
+use crate::validate::image_file::decoded;
 
 /// Pictures in the order of the images, which is that of the records: when the bound is reached, the
 /// rest has none.
@@ -88,22 +86,8 @@ struct Drawn {
 }
 
 fn draw(path: &Path, side: u32) -> Option<Drawn> {
-    let bytes = fs::read(path).ok()?;
-    let mut reader = ImageReader::new(Cursor::new(&bytes))
-        .with_guessed_format()
-        .ok()?;
-    if !reader.format().is_some_and(is_accepted) {
-        return None;
-    }
-    reader.limits(decoder_limits());
-    let mut decoder = reader.into_decoder().ok()?;
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return None;
-    }
-    let orientation = decoder.orientation().ok()?;
-    let mut image = jpeg::pixels(decoder, &bytes).ok()?;
-    image.apply_orientation(orientation);
+    let image = decoded(&fs::read(path).ok()?)?;
+    let (width, height) = image.dimensions();
     let hash = PageHash::of(&image);
     let scale = f64::from(side) / f64::from(width.max(height));
     let scaled = |side: u32| ((f64::from(side) * scale).round() as u32).max(1);
