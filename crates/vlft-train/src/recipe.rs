@@ -6,6 +6,7 @@
 
 mod evaluating;
 mod keeping;
+mod serving;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use vlft_base::output::{Existing, PartialDir, cannot};
 use vlft_checkpoint::{ADAPTER_FILES, Config as ModelConfig};
 use vlft_model::write_adapter;
 
+use super::serving::check_served;
 use super::{Observer, Trainer};
 use crate::checkpoint::Progress;
 use crate::header::Header;
@@ -108,7 +109,9 @@ impl Trainer<'_> {
             &base_model,
         )?;
         self.lock.write(partial.path())?;
-        partial.commit()
+        partial.commit()?;
+        // After it has its name: what was trained is not lost.
+        check_served(adapter, &self.config.model.path)
     }
 
     pub(super) fn header(&self, model: &ModelConfig, step: u64) -> Header {
