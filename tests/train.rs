@@ -251,7 +251,7 @@ fn a_bad_record_stops_before_the_first_step_and_leaves_nothing() {
 
 #[test]
 fn settings_without_effect_are_said() {
-    let dir = scratch(1);
+    let dir = scratch(2);
     let config = fs::read_to_string(dir.path().join("c.toml")).unwrap();
     let without_val: Vec<&str> = config.lines().filter(|l| !l.starts_with("val =")).collect();
     fs::write(dir.path().join("c.toml"), without_val.join("\n")).unwrap();
@@ -269,4 +269,92 @@ fn settings_without_effect_are_said() {
     ] {
         assert!(said.stderr.contains(told), "{told}\n{}", said.stderr);
     }
+}
+
+/// What a server would not apply is no result. Names and sizes are looked at before anything is
+/// computed, values when they are written.
+#[test]
+fn an_adapter_that_a_server_would_not_apply_is_a_failure() {
+    // Before: a rank that no `--max-lora-rank` allows, on a model wide enough for it.
+    let dir = scratch(2);
+    let (root, model) = (dir.path(), dir.path().join("wide"));
+    fs::create_dir(&model).unwrap();
+    for entry in fs::read_dir(format!("{}/tiny", fixtures())).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "safetensors") {
+            fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let path = model.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["text_config"]["intermediate_size"] = 640.into();
+    fs::write(&path, config.to_string()).unwrap();
+    let config = vlft_checkpoint::Config::from_dir(&model).unwrap();
+    let storage = vlft_checkpoint::Storage::F32;
+    vlft_checkpoint::write_random_weights(&model, &config, 3, storage, u64::MAX).unwrap();
+    let set = |rank: &str| {
+        let rank = format!("lora.rank={rank}");
+        let args = [
+            "train",
+            "c.toml",
+            "--out",
+            "run",
+            "--set",
+            "model.path=\"wide\"",
+        ];
+        run_in(root, &[&args[..], &["--set", &rank]].concat())
+    };
+    let said = set("600");
+    assert_eq!(said.code, Some(2), "{}", said.stderr);
+    for part in [
+        "vLLM 0.33 would not apply all of the adapter that this config trains",
+        "[rank-too-large] rank 600 is more than the largest `--max-lora-rank`, 512",
+        "hint: ",
+    ] {
+        assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
+    }
+    assert!(!root.join("run").exists(), "nothing was begun");
+    let said = set("24");
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(
+        said.stdout
+            .contains("\nserve it with\n  vllm serve wide --enable-lora --lora-modules "),
+        "{}",
+        said.stdout
+    );
+    assert!(
+        said.stdout
+            .contains(" --max-lora-rank 32 --mm-processor-kwargs '{")
+    );
+
+    // After: a run that ends in its warm-up has an adapter of zeros. It is kept, and it is a failure,
+    // however often it is asked.
+    let dir = scratch(1);
+    let root = dir.path();
+    for _ in 0..2 {
+        let said = run_in(root, &["train", "c.toml", "--out", "run"]);
+        assert_eq!(said.code, Some(1), "{}", said.stderr);
+        assert!(said.stderr.contains("this adapter changes nothing"));
+        assert!(
+            said.stderr
+                .contains("hint: train for more steps than `train.warmup_steps`")
+        );
+        assert!(root.join("run/adapter/adapter_model.safetensors").exists());
+    }
+    assert!(
+        metrics(&root.join("run"))
+            .iter()
+            .all(|line| line["type"] != "summary")
+    );
+    let more = [
+        "--set",
+        "train.max_steps=4",
+        "--allow-changed",
+        "train.max_steps",
+    ];
+    let said = run_in(
+        root,
+        &[&["train", "c.toml", "--out", "run"], &more[..]].concat(),
+    );
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
 }

@@ -303,7 +303,7 @@ fn s13_the_adapter_says_how_its_images_were_resized() {
 /// What a short QLoRA run writes beside its adapter.
 #[cfg(feature = "train")]
 fn trained_lock() -> Value {
-    let dir = crate::support::run::scratch(1);
+    let dir = crate::support::run::scratch(2);
     let said = crate::support::run::train(dir.path(), &["--set", "model.base=nf4"]);
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     let lock = dir.path().join("run/adapter/preprocess.lock.json");

@@ -247,7 +247,14 @@ pub fn write_adapter(
     let bytes = matrices_to_bytes(named.collect())?;
     write_atomic(&dir.join("adapter_model.safetensors"), &bytes)?;
 
-    let config = json!({
+    let config = adapter_config(layout, base_model_name_or_path);
+    let text = serde_json::to_string_pretty(&config).expect("plain JSON values") + "\n";
+    write_atomic(&dir.join("adapter_config.json"), text.as_bytes())
+}
+
+/// `adapter_config.json` of an adapter of this layout.
+pub(crate) fn adapter_config(layout: &Layout, base_model_name_or_path: &str) -> Value {
+    json!({
         "alpha_pattern": others(layout, |m| (m.alpha != layout.alpha).then(|| whole_if_possible(m.alpha))),
         "auto_mapping": null,
         "base_model_name_or_path": base_model_name_or_path,
@@ -268,9 +275,7 @@ pub fn write_adapter(
         "task_type": "CAUSAL_LM",
         "use_dora": false,
         "use_rslora": layout.rslora,
-    });
-    let text = serde_json::to_string_pretty(&config).expect("plain JSON values") + "\n";
-    write_atomic(&dir.join("adapter_config.json"), text.as_bytes())
+    })
 }
 
 /// `{"format":"pt"}` and the matrices in sorted order, f32.

@@ -9,50 +9,93 @@ use crate::config::Config;
 pub struct Published {
     pub name: &'static str,
     d: usize,
+    /// Of the dense layers; with experts there are none.
     ffn: usize,
     layers: usize,
     heads: usize,
+    key_value_heads: usize,
     tied: bool,
-    /// The larger of the two vision towers.
-    big_vision: bool,
+    vision: &'static Vision,
+    experts: Option<Experts>,
 }
 
-/// The dense ones; sizes from the published configs.
-pub static DENSE: [Published; 4] = [
-    size("Qwen3-VL-2B", 2048, 6144, 28, 16, true, false),
-    size("Qwen3-VL-4B", 2560, 9728, 36, 32, true, false),
-    size("Qwen3-VL-8B", 4096, 12288, 36, 32, false, true),
-    size("Qwen3-VL-32B", 5120, 25600, 64, 64, false, true),
-];
-
-const fn size(
-    name: &'static str,
+struct Vision {
+    depth: usize,
     d: usize,
     ffn: usize,
-    layers: usize,
-    heads: usize,
+    deepstack: [usize; 3],
+}
+
+struct Experts {
+    count: usize,
+    per_token: usize,
+    width: usize,
+}
+
+static SMALL: Vision = Vision {
+    depth: 24,
+    d: 1024,
+    ffn: 4096,
+    deepstack: [5, 11, 17],
+};
+
+static LARGE: Vision = Vision {
+    depth: 27,
+    d: 1152,
+    ffn: 4304,
+    deepstack: [8, 16, 24],
+};
+
+const HEAD: usize = 128;
+
+/// Sizes from the published configs. The dense ones come first.
+pub static PUBLISHED: [Published; 5] = [
+    dense("Qwen3-VL-2B", [2048, 6144, 28, 16], true, &SMALL),
+    dense("Qwen3-VL-4B", [2560, 9728, 36, 32], true, &SMALL),
+    dense("Qwen3-VL-8B", [4096, 12288, 36, 32], false, &LARGE),
+    dense("Qwen3-VL-32B", [5120, 25600, 64, 64], false, &LARGE),
+    Published {
+        key_value_heads: 4,
+        experts: Some(Experts {
+            count: 128,
+            per_token: 8,
+            width: 768,
+        }),
+        ..dense("Qwen3-VL-30B-A3B", [2048, 6144, 48, 32], false, &LARGE)
+    },
+];
+
+/// `sizes`: width, width of the MLP, layers, heads.
+const fn dense(
+    name: &'static str,
+    sizes: [usize; 4],
     tied: bool,
-    big_vision: bool,
+    vision: &'static Vision,
 ) -> Published {
+    let [d, ffn, layers, heads] = sizes;
     Published {
         name,
         d,
         ffn,
         layers,
         heads,
+        key_value_heads: 8,
         tied,
-        big_vision,
+        vision,
+        experts: None,
     }
 }
 
 impl Published {
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        PUBLISHED.iter().find(|published| published.name == name)
+    }
+
     /// What its `config.json` says of sizes.
     pub fn json(&self) -> Value {
-        let (depth, dv, dv_ffn, deepstack) = match self.big_vision {
-            true => (27, 1152, 4304, [8, 16, 24]),
-            false => (24, 1024, 4096, [5, 11, 17]),
-        };
-        json!({
+        let vision = self.vision;
+        let mut json = json!({
             "architectures": ["Qwen3VLForConditionalGeneration"],
             "model_type": "qwen3_vl",
             "image_token_id": 151_655,
@@ -60,19 +103,32 @@ impl Published {
             "text_config": {
                 "vocab_size": 151_936, "hidden_size": self.d, "intermediate_size": self.ffn,
                 "num_hidden_layers": self.layers, "num_attention_heads": self.heads,
-                "num_key_value_heads": 8, "head_dim": 128, "hidden_act": "silu",
-                "rope_theta": 5_000_000, "max_position_embeddings": 262_144,
+                "num_key_value_heads": self.key_value_heads, "head_dim": HEAD,
+                "hidden_act": "silu", "rope_theta": 5_000_000, "max_position_embeddings": 262_144,
                 "rope_scaling": {
                     "mrope_interleaved": true, "mrope_section": [24, 20, 20], "rope_type": "default"
                 }
             },
             "vision_config": {
-                "depth": depth, "hidden_size": dv, "intermediate_size": dv_ffn, "num_heads": 16,
-                "patch_size": 16, "temporal_patch_size": 2, "spatial_merge_size": 2,
-                "out_hidden_size": self.d, "num_position_embeddings": 2304,
-                "deepstack_visual_indexes": deepstack, "hidden_act": "gelu_pytorch_tanh"
+                "depth": vision.depth, "hidden_size": vision.d, "intermediate_size": vision.ffn,
+                "num_heads": 16, "patch_size": 16, "temporal_patch_size": 2,
+                "spatial_merge_size": 2, "out_hidden_size": self.d,
+                "num_position_embeddings": 2304, "deepstack_visual_indexes": vision.deepstack,
+                "hidden_act": "gelu_pytorch_tanh"
             }
-        })
+        });
+        if let Some(experts) = &self.experts {
+            json["architectures"] = json!(["Qwen3VLMoeForConditionalGeneration"]);
+            json["model_type"] = json!("qwen3_vl_moe");
+            let text = &mut json["text_config"];
+            text["num_experts"] = json!(experts.count);
+            text["num_experts_per_tok"] = json!(experts.per_token);
+            text["moe_intermediate_size"] = json!(experts.width);
+            text["decoder_sparse_step"] = json!(1);
+            text["mlp_only_layers"] = json!([]);
+            text["norm_topk_prob"] = json!(true);
+        }
+        json
     }
 
     pub fn config(&self) -> Config {
@@ -82,12 +138,9 @@ impl Published {
 
 /// The published model with these sizes.
 pub fn by_config(config: &Config) -> Option<&'static Published> {
-    DENSE.iter().find(|published| {
-        let own = published.config();
-        own.text.hidden_size == config.text.hidden_size
-            && own.linear_modules() == config.linear_modules()
-            && own.tie_word_embeddings == config.tie_word_embeddings
-    })
+    PUBLISHED
+        .iter()
+        .find(|published| published.config().tensors() == config.tensors())
 }
 
 /// The published model that an adapter belongs to: by its number of layers, and by `(in, out)` of
@@ -97,20 +150,51 @@ pub(crate) fn by_shapes(
     size: &dyn Fn(&str) -> Option<(usize, usize)>,
 ) -> Option<&'static Published> {
     let text = |module: &str| size(&format!("model.language_model.layers.{module}"));
-    DENSE.iter().find(|p| {
+    PUBLISHED.iter().find(|p| {
+        let (queries, keys) = (p.heads * HEAD, p.key_value_heads * HEAD);
+        let mlp = |width_in, width_out| p.experts.is_none().then_some((width_in, width_out));
         let kinds = [
-            ("self_attn.q_proj", (p.d, p.heads * 128)),
-            ("self_attn.k_proj", (p.d, 1024)),
-            ("self_attn.v_proj", (p.d, 1024)),
-            ("self_attn.o_proj", (p.heads * 128, p.d)),
-            ("mlp.gate_proj", (p.d, p.ffn)),
-            ("mlp.up_proj", (p.d, p.ffn)),
-            ("mlp.down_proj", (p.ffn, p.d)),
+            ("self_attn.q_proj", Some((p.d, queries))),
+            ("self_attn.k_proj", Some((p.d, keys))),
+            ("self_attn.v_proj", Some((p.d, keys))),
+            ("self_attn.o_proj", Some((queries, p.d))),
+            ("mlp.gate_proj", mlp(p.d, p.ffn)),
+            ("mlp.up_proj", mlp(p.d, p.ffn)),
+            ("mlp.down_proj", mlp(p.ffn, p.d)),
         ];
         let seen: Vec<bool> = kinds
             .iter()
-            .filter_map(|(module, own)| text(module).map(|found| found == *own))
+            .filter_map(|(module, own)| text(module).map(|found| Some(found) == *own))
             .collect();
         layers == p.layers && !seen.is_empty() && seen.iter().all(|fits| *fits)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Totals of the published checkpoints (8B and 30B-A3B as listed by Hugging Face, the others
+    /// computed by hand from the same configs), with the numbers of tensors.
+    #[test]
+    fn parameters_and_tensors_are_those_of_the_published_files() {
+        let found: Vec<_> = PUBLISHED
+            .iter()
+            .map(|published| {
+                let tensors = published.config().tensors();
+                let sizes = tensors.iter().map(|(_, s)| s.iter().product::<usize>());
+                (published.name, sizes.sum::<usize>(), tensors.len())
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("Qwen3-VL-2B", 2_127_532_032, 625),
+                ("Qwen3-VL-4B", 4_437_815_808, 713),
+                ("Qwen3-VL-8B", 8_767_123_696, 750),
+                ("Qwen3-VL-32B", 33_357_390_064, 1058),
+                ("Qwen3-VL-30B-A3B", 31_070_754_032, 882),
+            ]
+        );
+    }
 }

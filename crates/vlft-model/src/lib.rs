@@ -13,5 +13,5 @@ mod tensor;
 pub use adapter::{read_adapter, tensors_to_bytes, write_adapter};
 pub use frozen::{Frozen, Quantization};
 pub use lora::{AdapterGradients, Adapters};
-pub use qwen3_vl::{Compute, Inputs, Neftune, Qwen3Vl, Stage, Targets};
+pub use qwen3_vl::{Compute, Head, Inputs, Neftune, Qwen3Vl, Stage, Targets};
 pub use tensor::tensor;

@@ -7,17 +7,16 @@ mod retrieval;
 mod task;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 use vlft_base::{Diagnostic, Kind, Result, format};
 use vlft_checkpoint::{Checkpoint, Config as ModelConfig, read_adapter_config};
-use vlft_model::{Adapters, Compute, Frozen, Quantization, Qwen3Vl, read_adapter};
-use vlft_processor::processor::{Options as Limits, Processor};
+use vlft_model::{Adapters, Compute, Qwen3Vl, read_adapter};
+use vlft_processor::processor::Processor;
 
-use crate::base::default_parts;
 use crate::config::DataConfig;
 use crate::device::Device;
 use crate::loading::{Stream, Workers};
@@ -156,37 +155,18 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Outcome>
         .transpose()?
         .flatten();
     if let (Some(adapter), None) = (&options.adapter, &locked) {
-        observe(Event::Warning(no_lock(adapter)));
+        observe(Event::Warning(lock::absent(adapter)));
     }
 
-    let contract = locked.as_ref().map(|lock| lock.contract.options());
-    let limits = Limits {
-        min_pixels: options
-            .min_pixels
-            .or(contract.as_ref().and_then(|c| c.min_pixels)),
-        max_pixels: options
-            .max_pixels
-            .or(contract.as_ref().and_then(|c| c.max_pixels)),
-    };
+    let limits = lock::limits(locked.as_ref(), options.min_pixels, options.max_pixels);
     let processor = Arc::new(Processor::from_dir(&options.model, &limits)?);
-    if let Some(lock) = &locked {
-        for difference in lock.contract.differences(&processor.contract()) {
-            observe(Event::Warning(
-                Diagnostic::warning("the model is shown something else than in training")
-                    .caused_by(difference),
-            ));
-        }
+    for warning in lock::warnings(locked.as_ref(), &processor) {
+        observe(Event::Warning(warning));
     }
     let (samples, _) = Samples::open(&options.data, &processor, &config, Limit::NONE)?;
 
     // Without an adapter the weights are as stored; with one, as it was trained on them.
-    let base = options.base.or(locked.as_ref().map(|lock| lock.base));
-    let quantization = Quantization {
-        double_quant: locked.as_ref().is_none_or(|lock| lock.double_quant),
-        parts: locked.map_or_else(default_parts, |lock| lock.quantize),
-        cache: None,
-    };
-    let frozen = base.map_or_else(Frozen::as_stored, |base| base.frozen(quantization));
+    let frozen = lock::frozen(locked.as_ref(), options.base);
     let (layout, adapters) = match &options.adapter {
         None => (None, Adapters::none()),
         Some(dir) => {
@@ -227,10 +207,4 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Outcome>
         );
     }
     Ok(outcome)
-}
-
-fn no_lock(adapter: &Path) -> Diagnostic {
-    Diagnostic::warning("the adapter does not say how its images were resized")
-        .at(adapter.join(lock::LOCK_FILE))
-        .hint("the model's own limits are used; `--max-pixels` sets others")
 }

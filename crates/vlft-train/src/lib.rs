@@ -17,6 +17,7 @@ mod inputs;
 pub mod loading;
 pub mod lock;
 pub mod log;
+pub mod merged;
 mod optim;
 pub mod order;
 pub mod plan;

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use vlft_base::output::write_atomic;
 use vlft_base::{Diagnostic, Result};
 use vlft_checkpoint::Part;
+use vlft_model::{Frozen, Quantization};
 use vlft_processor::contract::Contract;
+use vlft_processor::processor::{Options as Limits, Processor};
 
 use crate::base::default_parts;
 use crate::config::{Base, ModelConfig};
@@ -61,6 +63,48 @@ impl Lock {
         let text = serde_json::to_string_pretty(self).expect("plain values") + "\n";
         write_atomic(&adapter_dir.join(LOCK_FILE), text.as_bytes())
     }
+}
+
+/// The pixel limits of training, where nothing else is asked for.
+pub(crate) fn limits(
+    locked: Option<&Lock>,
+    min_pixels: Option<u64>,
+    max_pixels: Option<u64>,
+) -> Limits {
+    let contract = locked.map(|lock| lock.contract.options());
+    Limits {
+        min_pixels: min_pixels.or(contract.as_ref().and_then(|c| c.min_pixels)),
+        max_pixels: max_pixels.or(contract.as_ref().and_then(|c| c.max_pixels)),
+    }
+}
+
+/// Frozen weights as they were in training, unless another `base` is asked for; without a lock as they
+/// are stored.
+pub(crate) fn frozen(locked: Option<&Lock>, base: Option<Base>) -> Frozen {
+    let quantization = Quantization {
+        double_quant: locked.is_none_or(|lock| lock.double_quant),
+        parts: locked.map_or_else(default_parts, |lock| lock.quantize.clone()),
+        cache: None,
+    };
+    base.or(locked.map(|lock| lock.base))
+        .map_or_else(Frozen::as_stored, |base| base.frozen(quantization))
+}
+
+/// What a processor shows the model otherwise than training did.
+pub(crate) fn warnings(locked: Option<&Lock>, processor: &Processor) -> Vec<Diagnostic> {
+    let differences = locked.map(|lock| lock.contract.differences(&processor.contract()));
+    let differences = differences.unwrap_or_default().into_iter();
+    let warning = "the model is shown something else than in training";
+    differences
+        .map(|difference| Diagnostic::warning(warning).caused_by(difference))
+        .collect()
+}
+
+/// Of an adapter without a lock.
+pub(crate) fn absent(adapter: &Path) -> Diagnostic {
+    Diagnostic::warning("the adapter does not say how its images were resized")
+        .at(adapter.join(LOCK_FILE))
+        .hint("the model's own limits are used; `vlft eval --max-pixels` takes others")
 }
 
 /// None if the adapter has none, such as one that PEFT wrote.

@@ -85,6 +85,7 @@ pub fn train(
     let (layout, fresh) = start::adapters(config, &model_config, &device, &mut |warning| {
         observe(Event::Warning(warning));
     })?;
+    serving::check_planned_adapter(&layout, &config.model.path)?;
 
     // Data: every record is made into a sample once, before anything is computed or written.
     let processor = data::processor(config)?;

@@ -22,7 +22,7 @@ pub(crate) fn adapters(
         warn(
             Diagnostic::warning(format!("{count} with another scale than the rest"))
                 .detail("`lora.rank_pattern`, `lora.alpha_pattern`")
-                .hint("vLLM reads one rank and one alpha; keep alpha / rank the same everywhere"),
+                .hint("vLLM before 0.33 reads one rank and one alpha: serve with a newer one, or keep alpha / rank the same everywhere"),
         );
     }
     check_rank(&layout, warn)?;

@@ -17,6 +17,8 @@ pub(crate) enum Stop {
     NotANumber(Diagnostic),
     /// The run directory cannot be written: a full disk, a read-only one.
     Write(Diagnostic),
+    /// The adapter is written, and a server would not apply all of it.
+    Adapter(Diagnostic),
 }
 
 impl Stop {
@@ -36,6 +38,9 @@ impl Stop {
                 with_kept(error, &stopped, step, kept).hint(
                     "put the file back or mend it, then run the same command again to resume",
                 )
+            }
+            Stop::Adapter(error) => {
+                with_kept(error, "all steps were made", step, kept)
             }
             Stop::NotANumber(error) => with_kept(error, &in_step(step), step, kept),
             Stop::Write(error) => unwritable(error, step, kept.ok().flatten().as_deref()),

@@ -18,6 +18,8 @@ pub struct Summary {
     /// Of the best evaluation; None without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best: Option<PathBuf>,
+    /// The command that serves the better of the two with vLLM, with the flags it needs.
+    pub serve: String,
     #[serde(flatten)]
     pub summary: SummaryLine,
 }
@@ -55,7 +57,7 @@ impl fmt::Display for Summary {
         if let (Some(best), Some(step)) = (&self.best, summary.best_step) {
             write!(f, ", best after step {step} `{}`", best.display())?;
         }
-        Ok(())
+        write!(f, "\n\nserve it with\n  {}", self.serve)
     }
 }
 

@@ -219,7 +219,7 @@ fn merged_from(dir: &Path) -> Option<Value> {
 
 impl Display for ModelInfo {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        let name = self.name.unwrap_or("no published size");
+        let name = self.name.unwrap_or("no size known by name");
         writeln!(
             f,
             "model     `{}`: {name} ({})",

@@ -16,20 +16,20 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use vlft_base::digest::sha256_file;
 use vlft_base::format::bytes;
-use vlft_base::output::{
-    Existing, PartialDir, PartialFile, cannot, check_folder, check_free, write_atomic,
-};
+use vlft_base::output::{Existing, PartialDir, PartialFile, cannot, check_folder, check_free};
 use vlft_base::{Diagnostic, Result};
 
 use kernel::{Stats, add_rows};
 use plan::Plan;
-pub use report::{MergeReport, REPORT_FILE, TensorChange};
+pub use report::{MergeReport, QuantizedDifference, REPORT_FILE, TensorChange};
+use side::SideFiles;
 use stream::{Section, through};
 pub use verify::{Difference, VerifyReport, verify};
 
 use crate::adapter::ADAPTER_FILES;
 use crate::checkpoint::Shard;
 use crate::config::Config;
+use crate::serving;
 
 /// What to merge.
 pub struct Options {
@@ -45,95 +45,134 @@ pub struct Options {
     pub existing: Existing,
 }
 
+impl Options {
+    /// What is merged into.
+    fn base(&self) -> &PathBuf {
+        self.into.as_ref().unwrap_or(&self.model)
+    }
+}
+
 const REPORT_VERSION: u32 = 1;
 const CONTRACT: &str = "preprocess.lock.json";
 
-/// Merges, and calls `progress` with the bytes written so far and their total.
-///
-/// # Errors
-/// Anything that does not fit is told before the output exists. Nothing is left of a merge that
-/// fails, or that changes no weight.
-pub fn merge(options: &Options, progress: &dyn Fn(u64, u64)) -> Result<MergeReport> {
-    let out = &options.out;
-    check_folder(out)?;
-    check_free(out, options.existing)?;
-    let base_dir = options.into.as_ref().unwrap_or(&options.model);
-    refuse_same_place(out, &[base_dir, &options.model, &options.adapter])?;
-    if let Some(into) = &options.into {
-        check_same_model(&options.model, into)?;
-    }
-    let plan = Plan::new(base_dir, &options.adapter)?;
-    let shards = plan.base.shards();
-    let total: u64 = shards.iter().map(|shard| shard.length as u64).sum();
-    check_space(out, total)?;
-    let weights: Vec<&Path> = shards.iter().map(|shard| shard.path).collect();
-    let side = side::of(base_dir, &weights)?;
+/// A merge that fits, before a byte of it is written.
+pub struct Merge<'a> {
+    options: &'a Options,
+    plan: Plan,
+    side: SideFiles,
+    bytes: u64,
+}
 
-    let partial = PartialDir::create(out, options.existing)?;
-    let mut base_files = BTreeMap::new();
-    let mut changes = Vec::new();
-    let mut whole = Stats::default();
-    let mut written = 0;
-    for shard in &shards {
-        let name = file_name(shard.path);
-        let target = partial.path().join(&name);
-        // `PartialFile` syncs; the folder as a whole is renamed at the end.
-        let mut file = PartialFile::create(&target, Existing::Replace)?;
-        let mut step = |bytes: usize| {
-            written += bytes as u64;
-            progress(written, total);
+/// [`Merge::prepare`] and [`Merge::run`].
+pub fn merge(options: &Options, progress: &dyn Fn(u64, u64)) -> Result<MergeReport> {
+    Merge::prepare(options)?.run(progress)
+}
+
+impl<'a> Merge<'a> {
+    /// # Errors
+    /// Anything that does not fit.
+    pub fn prepare(options: &'a Options) -> Result<Self> {
+        let out = &options.out;
+        check_folder(out)?;
+        check_free(out, options.existing)?;
+        let base_dir = options.base();
+        refuse_same_place(out, &[base_dir, &options.model, &options.adapter])?;
+        if let Some(into) = &options.into {
+            check_same_model(&options.model, into)?;
+        }
+        let plan = Plan::new(base_dir, &options.adapter)?;
+        let shards = plan.base.shards();
+        let bytes = shards.iter().map(|shard| shard.length as u64).sum();
+        check_space(out, bytes)?;
+        let weights: Vec<&Path> = shards.iter().map(|shard| shard.path).collect();
+        let side = side::of(base_dir, &weights)?;
+        Ok(Self {
+            options,
+            plan,
+            side,
+            bytes,
+        })
+    }
+
+    /// Writes it, and calls `progress` with the bytes written so far and their total.
+    ///
+    /// # Errors
+    /// Nothing is left of a merge that fails, or that changes no weight.
+    pub fn run(self, progress: &dyn Fn(u64, u64)) -> Result<MergeReport> {
+        let Self {
+            options,
+            plan,
+            side,
+            bytes: total,
+        } = self;
+        let base_dir = options.base();
+        let partial = PartialDir::create(&options.out, options.existing)?;
+        let mut base_files = BTreeMap::new();
+        let mut changes = Vec::new();
+        let mut whole = Stats::default();
+        let mut written = 0;
+        for shard in &plan.base.shards() {
+            let name = file_name(shard.path);
+            let target = partial.path().join(&name);
+            // `PartialFile` syncs; the folder as a whole is renamed at the end.
+            let mut file = PartialFile::create(&target, Existing::Replace)?;
+            let mut step = |bytes: usize| {
+                written += bytes as u64;
+                progress(written, total);
+            };
+            let hash = merge_shard(
+                &plan,
+                shard,
+                (&mut file, &target),
+                &mut changes,
+                &mut whole,
+                &mut step,
+            )?;
+            file.commit()?;
+            base_files.insert(name, hash);
+        }
+        if whole.unchanged == whole.count {
+            return Err(Diagnostic::error(
+                "the merge would change nothing: every change is lost in rounding",
+            )
+            .at(&options.adapter)
+            .hint("a checkpoint in f32 would take it; or serve the adapter beside the base"));
+        }
+        for path in &side.kept {
+            copy(path, partial.path())?;
+        }
+        let contract = options.adapter.join(CONTRACT);
+        if contract.exists() && !base_dir.join(CONTRACT).exists() {
+            copy(&contract, partial.path())?;
+        }
+        let layout = &plan.adapter.layout;
+        let report = MergeReport {
+            version: REPORT_VERSION,
+            tool: format!("vlft {}", env!("CARGO_PKG_VERSION")),
+            base: base_dir.display().to_string(),
+            base_files,
+            adapter: options.adapter_name.clone(),
+            adapter_files: hashes(&options.adapter, &ADAPTER_FILES)?,
+            trained_on: options
+                .into
+                .as_ref()
+                .map(|_| options.model.display().to_string()),
+            rank: layout.rank,
+            alpha: layout.alpha,
+            rslora: layout.rslora,
+            tensors_total: plan.base.names().count(),
+            weights_changed: whole.count - whole.unchanged,
+            weights_unchanged: whole.unchanged,
+            tensors: changes,
+            left_out: side.left_out,
+            quantized_base: options.into.is_some()
+                || serving::trained_on_four_bits(&options.adapter),
+            quantized_difference: None,
         };
-        let hash = merge_shard(
-            &plan,
-            shard,
-            (&mut file, &target),
-            &mut changes,
-            &mut whole,
-            &mut step,
-        )?;
-        file.commit()?;
-        base_files.insert(name, hash);
+        report.write(partial.path())?;
+        partial.commit()?;
+        Ok(report)
     }
-    if whole.unchanged == whole.count {
-        return Err(Diagnostic::error(
-            "the merge would change nothing: every change is lost in rounding",
-        )
-        .at(&options.adapter)
-        .hint("a checkpoint in f32 would take it; or serve the adapter beside the base"));
-    }
-    for path in &side.kept {
-        copy(path, partial.path())?;
-    }
-    let contract = options.adapter.join(CONTRACT);
-    if contract.exists() && !base_dir.join(CONTRACT).exists() {
-        copy(&contract, partial.path())?;
-    }
-    let layout = &plan.adapter.layout;
-    let report = MergeReport {
-        version: REPORT_VERSION,
-        tool: format!("vlft {}", env!("CARGO_PKG_VERSION")),
-        base: base_dir.display().to_string(),
-        base_files,
-        adapter: options.adapter_name.clone(),
-        adapter_files: hashes(&options.adapter, &ADAPTER_FILES)?,
-        trained_on: options
-            .into
-            .as_ref()
-            .map(|_| options.model.display().to_string()),
-        rank: layout.rank,
-        alpha: layout.alpha,
-        rslora: layout.rslora,
-        tensors_total: plan.base.names().count(),
-        weights_changed: whole.count - whole.unchanged,
-        weights_unchanged: whole.unchanged,
-        tensors: changes,
-        left_out: side.left_out,
-        quantized_difference: None,
-    };
-    let text = serde_json::to_string_pretty(&report).expect("plain values") + "\n";
-    write_atomic(&partial.path().join(REPORT_FILE), text.as_bytes())?;
-    partial.commit()?;
-    Ok(report)
 }
 
 fn merge_shard(

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use vlft_base::Result;
 use vlft_base::format::{count, grouped};
+use vlft_base::output::write_atomic;
 
 use super::kernel::Stats;
 
@@ -35,9 +38,41 @@ pub struct MergeReport {
     pub tensors: Vec<TensorChange>,
     /// Files of the base that are not in the output.
     pub left_out: Vec<String>,
-    /// What a 4-bit base would have made of the same records, if it was measured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub quantized_difference: Option<serde_json::Value>,
+    /// Whether the adapter was trained on a 4-bit base.
+    #[serde(default)]
+    pub quantized_base: bool,
+    /// What the 4-bit base makes of the same records, if it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantized_difference: Option<QuantizedDifference>,
+}
+
+/// The adapter on the 4-bit base it was trained on, against the merged 16-bit model: where an answer
+/// is supervised, over the whole vocabulary.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuantizedDifference {
+    pub data: String,
+    pub data_sha256: String,
+    pub records: u64,
+    /// Supervised ones.
+    pub tokens: u64,
+    /// Of the language model; None if only other parts were in four bits.
+    pub double_quant: Option<bool>,
+    pub max_logit_difference: f32,
+    pub mean_logit_difference: f64,
+    /// Tokens for which the two models hold another token the likeliest.
+    pub other_predictions: u64,
+    /// Mean negative log-likelihood per supervised token, of base + adapter as they were trained.
+    pub loss_before: f64,
+    /// The same of the merged model.
+    pub loss_after: f64,
+}
+
+impl MergeReport {
+    /// Writes it into the merged model's folder.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).expect("plain values") + "\n";
+        write_atomic(&dir.join(REPORT_FILE), text.as_bytes())
+    }
 }
 
 /// One tensor: the change, and what rounding to its type took from it.
@@ -109,6 +144,33 @@ impl Display for MergeReport {
         if !self.left_out.is_empty() {
             writeln!(f, "left out  {}", self.left_out.join(", "))?;
         }
-        Ok(())
+        match &self.quantized_difference {
+            Some(difference) => difference.fmt(f),
+            None if self.quantized_base => writeln!(
+                f,
+                "4 bits    trained on a 4-bit base; what 16 bits change is not measured, `--data F.jsonl` does it",
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Display for QuantizedDifference {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        writeln!(
+            f,
+            "4 bits    loss {:.4} on the 4-bit base, {:.4} merged ({} of {})",
+            self.loss_before,
+            self.loss_after,
+            count(self.tokens, "token"),
+            count(self.records, "record"),
+        )?;
+        writeln!(
+            f,
+            "          |delta logit| at most {:.3e}, {:.3e} on average; {} predicted otherwise",
+            self.max_logit_difference,
+            self.mean_logit_difference,
+            count(self.other_predictions, "token"),
+        )
     }
 }

@@ -6,11 +6,16 @@ use std::path::{Path, PathBuf};
 use vlft_base::Result;
 use vlft_base::output::cannot;
 
+use super::report::REPORT_FILE;
+
 /// What belongs to the model and is copied, and what is left out.
 pub(crate) struct SideFiles {
     pub(crate) kept: Vec<PathBuf>,
     pub(crate) left_out: Vec<String>,
 }
+
+/// Where a base came from that was merged itself: of the output that would be wrong.
+pub(crate) const HISTORY: [&str; 2] = [REPORT_FILE, "lineage.json"];
 
 /// Weights in other forms would be those of before the merge; folders and hidden files are no part
 /// of a model.
@@ -38,7 +43,8 @@ pub(crate) fn of(dir: &Path, weights: &[&Path]) -> Result<SideFiles> {
             .to_lowercase();
         let foreign = OTHER_WEIGHTS.contains(&extension.as_str())
             || name.ends_with(".bin.index.json")
-            || name.starts_with('.');
+            || name.starts_with('.')
+            || HISTORY.contains(&name.as_str());
         match foreign || !path.is_file() {
             true => files.left_out.push(name),
             false => files.kept.push(path),

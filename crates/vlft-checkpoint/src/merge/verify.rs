@@ -15,7 +15,6 @@ use vlft_base::output::cannot;
 
 use super::kernel::add_rows_plain;
 use super::plan::Plan;
-use super::report::REPORT_FILE;
 use super::stream::through;
 use super::{CONTRACT, file_name, sections, side};
 use crate::checkpoint::{Checkpoint, Shard};
@@ -107,7 +106,8 @@ pub fn verify(
         .map(PathBuf::as_path)
         .chain(weights.iter().copied());
     let mut known: BTreeSet<String> = own.map(file_name).collect();
-    known.extend([REPORT_FILE, CONTRACT].map(String::from));
+    known.extend(side::HISTORY.map(String::from));
+    known.insert(CONTRACT.into());
     let entries = fs::read_dir(merged).map_err(|e| cannot("read", merged, e))?;
     let names = entries.filter_map(|entry| Some(file_name(&entry.ok()?.path())));
     let mut further: Vec<String> = names.filter(|name| !known.contains(name)).collect();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use vlft_base::{Diagnostic, Result};
 
+use super::contract::Contract;
 use crate::checkpoint::Checkpoint;
 
 /// A folder with `adapter_config.json` and `adapter_model.safetensors`, whatever is in them.
@@ -54,6 +55,19 @@ impl FoundAdapter {
             "PEFT or a tool on top of it"
         }
     }
+}
+
+/// Whether an adapter says that its base was held in four bits: by its contract, or by the name of the
+/// base, as Unsloth and bitsandbytes users have it.
+pub(crate) fn trained_on_four_bits(dir: &Path) -> bool {
+    if let Some(contract) = Contract::read(dir) {
+        return contract.nf4;
+    }
+    let config = read_config(dir).unwrap_or_default();
+    let base = config
+        .get("base_model_name_or_path")
+        .and_then(Value::as_str);
+    base.is_some_and(|name| name.to_lowercase().contains("4bit"))
 }
 
 fn read_config(dir: &Path) -> Result<Value> {

@@ -11,6 +11,8 @@ use vlft_base::digest::sha256;
 pub(crate) struct Contract {
     pub(crate) mm_processor_kwargs: Option<Value>,
     pub(crate) template_sha256: Option<String>,
+    /// Whether the base was held in four bits.
+    pub(crate) nf4: bool,
 }
 
 impl Contract {
@@ -24,6 +26,7 @@ impl Contract {
                 .filter(|v| v.is_object())
                 .cloned(),
             template_sha256: template.and_then(Value::as_str).map(String::from),
+            nf4: lock.get("base").and_then(Value::as_str) == Some("nf4"),
         })
     }
 }

@@ -3,16 +3,24 @@
 
 mod adapter;
 mod check;
+mod command;
+mod contents;
 mod contract;
 mod flags;
 mod known;
+mod modules;
 mod names;
+mod planned;
+mod ranks;
 mod report;
 mod rewrite;
+mod settings;
 mod tensor;
 mod versions;
 
+pub(crate) use adapter::trained_on_four_bits;
 pub use check::{Options, check};
+pub use planned::check_planned;
 pub use report::{Counts, Fate, Problem, Report, Serve, TensorFate};
 pub(crate) use rewrite::only_needs_names;
 pub use rewrite::{Rewritten, rewrite};

@@ -49,6 +49,20 @@ pub struct Problem {
     pub can_be_renamed: bool,
 }
 
+impl Problem {
+    /// Of the adapter as a whole.
+    pub(super) fn whole(rule: &'static str, fate: Fate, why: String) -> Self {
+        Self {
+            rule,
+            fate,
+            why,
+            count: 0,
+            examples: Vec::new(),
+            can_be_renamed: false,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub struct Counts {
     pub total: usize,
@@ -95,6 +109,12 @@ pub struct Report {
 }
 
 impl Report {
+    pub(super) fn add(&mut self, problems: impl IntoIterator<Item = Problem>) {
+        self.problems.extend(problems);
+        self.passes = self.problems.is_empty();
+        self.loads = self.problems.iter().all(|p| p.fate != Fate::Refused);
+    }
+
     /// Whether new names would mend everything.
     pub fn can_be_renamed(&self) -> bool {
         !self.problems.is_empty() && self.problems.iter().all(|p| p.can_be_renamed)

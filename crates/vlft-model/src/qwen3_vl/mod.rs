@@ -6,6 +6,7 @@
 //!
 //! Shapes: B rows, T tokens, N = B T, d text width, P patches, M merged image tokens, V vocabulary.
 
+mod answers;
 mod decode;
 mod experts;
 mod gradient;
@@ -20,9 +21,9 @@ use std::ops::Range;
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use vlft_base::{Diagnostic, Result};
 use vlft_checkpoint::{Checkpoint, Config, Layout};
-use vlft_kernels::cross_entropy::cross_entropy;
 use vlft_kernels::random::{Key, uniform};
 
+pub use answers::Head;
 pub use decode::PromptImages;
 pub use vision::PositionTaps;
 
@@ -269,17 +270,6 @@ impl Qwen3Vl {
             }
         }
         hidden
-    }
-
-    /// Negative log-likelihood of each target, in nats.
-    pub fn nll(&self, inputs: &Inputs, targets: &Targets, adapters: &Adapters) -> Vec<f32> {
-        let hidden = self.hidden_states(inputs, adapters, &mut |_, _| {});
-        let normal = self
-            .language_model
-            .norm
-            .forward(hidden.select(0, self.rows(&targets.rows)));
-        let normal = as_type(normal, DType::F32);
-        cross_entropy(normal, &self.head().matrix(), &targets.ids, false).nll
     }
 
     /// Logits of all positions, `[N, V]`. Memory grows with V: for tests and short texts.

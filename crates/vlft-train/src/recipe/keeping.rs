@@ -4,13 +4,13 @@
 use std::fs;
 use std::path::Path;
 
-use vlft_base::Result;
 use vlft_base::output::{Existing, PartialDir, cannot};
+use vlft_base::{Diagnostic, Result};
 use vlft_checkpoint::{ADAPTER_FILES, Config as ModelConfig};
 use vlft_model::write_adapter;
 
-use super::serving::check_served;
-use super::{Observer, Trainer};
+use super::serving::check_written;
+use super::{Event, Observer, Trainer};
 use crate::checkpoint::Progress;
 use crate::header::Header;
 use crate::log::{Journal, Line, Stopped, read_metrics};
@@ -78,6 +78,8 @@ impl Trainer<'_> {
         let adapter = self.run.adapter();
         self.write_adapter(&adapter, progress)
             .map_err(Stop::Write)?;
+        let best = journal.best.step().map(|_| self.run.best());
+        let serve = self.check(&adapter, best.as_deref(), observe)?;
 
         // The summary comes last: it is what says that the run is finished.
         let ended = progress.step < self.total_steps;
@@ -94,9 +96,30 @@ impl Trainer<'_> {
         Ok(Summary {
             run: self.run.path().to_path_buf(),
             adapter,
-            best: summary.best_step.map(|_| self.run.best()),
+            best,
+            serve,
             summary,
         })
+    }
+
+    /// What was written is looked at under its name: nothing that was trained is lost if a server would
+    /// not apply it. Returns the command that serves the better of the two.
+    fn check(
+        &self,
+        adapter: &Path,
+        best: Option<&Path>,
+        observe: Observer,
+    ) -> Result<String, Stop> {
+        let mut served = None;
+        for dir in [Some(adapter), best].into_iter().flatten() {
+            let checked = check_written(dir, &self.config.model.path);
+            served = Some(checked.map_err(Stop::Adapter)?);
+        }
+        let (serve, notes) = served.expect("there is at least one");
+        for note in notes {
+            observe(Event::Warning(Diagnostic::warning(note)));
+        }
+        Ok(serve.command)
     }
 
     fn write_adapter(&self, adapter: &Path, progress: &Progress) -> Result<()> {
@@ -109,9 +132,7 @@ impl Trainer<'_> {
             &base_model,
         )?;
         self.lock.write(partial.path())?;
-        partial.commit()?;
-        // After it has its name: what was trained is not lost.
-        check_served(adapter, &self.config.model.path)
+        partial.commit()
     }
 
     pub(super) fn header(&self, model: &ModelConfig, step: u64) -> Header {

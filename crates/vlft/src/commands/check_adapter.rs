@@ -7,7 +7,9 @@ use vlft_base::output::Existing;
 use vlft_base::{Diagnostic, Result};
 use vlft_checkpoint::archive;
 use vlft_checkpoint::serving::{Options, Version, check, rewrite};
+use vlft_dataset::lineage::Lineage;
 
+use super::lineage;
 use crate::exit::Exit;
 use crate::terminal::Terminal;
 
@@ -63,6 +65,8 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
         });
     };
     let rewritten = rewrite(adapter.path(), &out, Existing::forced(args.force))?;
+    let lineage = lineage::with_adapter(Lineage::new("check-adapter"), &args.adapter)?;
+    lineage.save_in(&out)?;
     let report = check(&out, &options)?;
     terminal.report(&report);
     if !rewritten.cannot.is_empty() {

@@ -26,6 +26,7 @@ mod eval;
 mod exit_codes;
 mod info;
 mod inspect;
+mod lineage;
 mod merge;
 mod pdf_workers;
 #[cfg(feature = "train")]
