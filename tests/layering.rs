@@ -30,6 +30,7 @@ const MAY_USE: [(&str, &[&str]); 10] = [
             "vlft-dataset",
             "vlft-processor",
             "vlft-checkpoint",
+            "vlft-kernels",
             "vlft-model",
         ],
     ),

@@ -1,10 +1,44 @@
 //! Paths that a person typed: the name they meant, a folder where a file belongs, an output that is
-//! an input too.
+//! an input too. And the places of this machine: the cache, Python.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::{Diagnostic, Result, did_you_mean};
+
+/// The names under which Python 3 is found.
+pub const PYTHONS: &[&str] = if cfg!(windows) {
+    &["py", "python", "python3"]
+} else {
+    &["python3", "python"]
+};
+
+/// `VLFT_CACHE`, or the system's place for caches with `vlft` below it.
+///
+/// # Errors
+/// Neither is set, and the user has no home.
+pub fn cache_dir() -> Result<PathBuf> {
+    let set = |name: &str| {
+        env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
+    if let Some(dir) = set("VLFT_CACHE") {
+        return Ok(dir);
+    }
+    let caches = if cfg!(windows) {
+        set("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        env::home_dir().map(|home| home.join("Library/Caches"))
+    } else {
+        set("XDG_CACHE_HOME").or_else(|| env::home_dir().map(|home| home.join(".cache")))
+    };
+    caches.map(|dir| dir.join("vlft")).ok_or_else(|| {
+        Diagnostic::error("this user has no cache directory")
+            .hint("set `VLFT_CACHE` to a directory that you may write to")
+    })
+}
 
 /// The name in the same directory that looks most like this one.
 pub fn nearest_sibling(path: &Path) -> Option<String> {

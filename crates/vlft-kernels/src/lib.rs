@@ -11,6 +11,8 @@
 pub mod activation;
 pub mod attention;
 pub mod cross_entropy;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod dropout;
 pub mod grouped;
 pub mod linear;

@@ -175,7 +175,7 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Outcome>
         }
     };
     let model = Qwen3Vl::load(&config, &checkpoint, layout.as_ref(), frozen, &device)?
-        .computing_in(options.compute.map_or(Compute::F32, Compute::from));
+        .computing_in(options.compute.unwrap_or(options.device.compute()).into());
     let outcome = match options.task {
         Task::Answers => {
             let of = samples.len() as u64;

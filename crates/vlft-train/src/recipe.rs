@@ -20,7 +20,7 @@ use vlft_processor::image_cache::CacheReport;
 
 use crate::answers::Asked;
 use crate::checkpoint::{Examined, Progress, State, examine};
-use crate::config::{Compute, Config, check_changeable};
+use crate::config::{Config, check_changeable};
 use crate::device::Device;
 use crate::dump::Numbers;
 use crate::header::{Arrangement, Header};
@@ -116,7 +116,7 @@ pub fn train(
     let skipped = Skipped::open(run.path(), &data.train)?;
 
     let frozen = config.model.frozen();
-    let compute = config.model.compute.unwrap_or(Compute::F32);
+    let compute = config.model.compute.unwrap_or(options.device.compute());
     let model = Qwen3Vl::load(&model_config, &checkpoint, Some(&layout), frozen, &device)?
         .computing_in(compute.into());
     for warning in &model.warnings {

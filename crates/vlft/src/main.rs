@@ -6,6 +6,8 @@
 
 mod cli;
 mod commands;
+#[cfg(feature = "train")]
+mod device;
 mod exit;
 #[cfg(feature = "train")]
 mod signals;

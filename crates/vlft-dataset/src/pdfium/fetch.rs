@@ -10,6 +10,7 @@ use std::process::Command;
 
 use vlft_base::digest::sha256;
 use vlft_base::output::cannot;
+use vlft_base::paths::{PYTHONS, cache_dir};
 use vlft_base::{Diagnostic, Result};
 
 use super::locate::file_name;
@@ -18,13 +19,6 @@ use super::{Library, Source, probe};
 /// The package we pin, and the pdfium build inside it.
 const PACKAGE: &str = "pypdfium2==5.15.2";
 pub(super) const BUILD: u32 = 8149;
-
-/// The names under which Python 3 is found.
-pub(super) const PYTHONS: &[&str] = if cfg!(windows) {
-    &["py", "python", "python3"]
-} else {
-    &["python3", "python"]
-};
 
 /// A wheel for one kind of machine.
 #[derive(Clone, Copy)]
@@ -84,29 +78,6 @@ pub(super) fn cached_library() -> Result<PathBuf> {
     Ok(cache_dir()?
         .join(format!("pdfium-{BUILD}"))
         .join(file_name()))
-}
-
-/// `VLFT_CACHE`, or the system's place for caches with `vlft` below it.
-fn cache_dir() -> Result<PathBuf> {
-    let set = |name: &str| {
-        env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
-    if let Some(dir) = set("VLFT_CACHE") {
-        return Ok(dir);
-    }
-    let caches = if cfg!(windows) {
-        set("LOCALAPPDATA")
-    } else if cfg!(target_os = "macos") {
-        env::home_dir().map(|home| home.join("Library/Caches"))
-    } else {
-        set("XDG_CACHE_HOME").or_else(|| env::home_dir().map(|home| home.join(".cache")))
-    };
-    caches.map(|dir| dir.join("vlft")).ok_or_else(|| {
-        Diagnostic::error("this user has no cache directory")
-            .hint("set `VLFT_CACHE` to a directory that you may write to")
-    })
 }
 
 /// Downloads libpdfium with pip into the cache, replacing a broken one there.

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use pdfium_render::prelude::Pdfium;
 use serde::{Deserialize, Serialize};
+use vlft_base::paths::PYTHONS;
 use vlft_base::{Diagnostic, Result};
 
 use super::{Library, fetch, probe};
@@ -71,7 +72,7 @@ impl<'a> Places<'a> {
                 .ok()
                 .and_then(|exe| Some(exe.parent()?.to_path_buf())),
             cache: fetch::cached_library().ok(),
-            pythons: fetch::PYTHONS,
+            pythons: PYTHONS,
             system: true,
         }
     }

@@ -15,7 +15,9 @@ Examples:
   vlft doctor --fix        # puts libpdfium into the cache
 
 libpdfium is looked for in `--pdfium`, the environment variable VLFT_PDFIUM, beside the program, \
-the cache directory, an installed pypdfium2, and the system. Exit 1 if a check failed.")]
+the cache directory, an installed pypdfium2, and the system. A build for GPUs looks for the driver, \
+NVRTC and CUDA's headers: in `CUDA_PATH`, in /usr/local/cuda, and in NVIDIA's Python wheels. Exit 1 if a \
+check failed.")]
 pub(crate) struct Args {
     /// Install what can be installed: libpdfium, through pip, checked against a pinned SHA-256
     #[arg(long)]
@@ -27,6 +29,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
+    #[cfg(feature = "train")]
+    crate::device::prepare()?;
     let named = args.pdfium.as_deref();
     let fixed = match args.fix {
         true => {
@@ -36,7 +40,7 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
         false => Ok(()),
     };
     let mut checks = doctor::checks(named);
-    checks.push(gpu());
+    checks.extend(gpu());
     if let Err(error) = &fixed {
         checks.push(Check::failed("fix", error));
     }
@@ -48,10 +52,17 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     })
 }
 
-fn gpu() -> Check {
+/// Driver, cards, and what compiles their kernels.
+#[cfg(feature = "cuda")]
+fn gpu() -> Vec<Check> {
+    vlft_train::device::cuda::checks()
+}
+
+#[cfg(not(feature = "cuda"))]
+fn gpu() -> Vec<Check> {
     let text = match cfg!(feature = "train") {
         true => "this build has no CUDA; models run on the CPU",
         false => "this build only prepares data (feature `train` is off)",
     };
-    Check::new(Verdict::Info, "gpu", text)
+    vec![Check::new(Verdict::Info, "gpu", text)]
 }

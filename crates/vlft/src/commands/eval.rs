@@ -8,6 +8,7 @@ use vlft_train::config::{Base, Compute};
 use vlft_train::device::Device;
 use vlft_train::eval::{self, Event, Options, Task};
 
+use crate::device;
 use crate::exit::Exit;
 use crate::terminal::Terminal;
 
@@ -44,9 +45,9 @@ pub(crate) struct Args {
         .try_map(|name| name.parse::<Task>()))]
     task: Task,
 
-    /// Where to compute: `cpu` or `cuda:N`
-    #[arg(long, default_value = "cpu")]
-    device: Device,
+    /// Where to compute: `cpu` or `cuda:N`; without it the first GPU, else the CPU
+    #[arg(long)]
+    device: Option<Device>,
 
     /// Frozen weights, instead of those the adapter was trained on
     #[arg(long, value_parser = PossibleValuesParser::new(["nf4", "bf16", "f32"])
@@ -73,7 +74,7 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
         model: args.model,
         adapter: args.adapter,
         data: args.data,
-        device: args.device,
+        device: device::chosen(args.device)?,
         min_pixels: args.min_pixels,
         max_pixels: args.max_pixels,
         base: args.base,

@@ -8,6 +8,7 @@ use vlft_train::device::Device;
 use vlft_train::log::Cadence;
 use vlft_train::recipe::{self, Event, Options};
 
+use crate::device;
 use crate::exit::Exit;
 use crate::signals;
 use crate::terminal::Terminal;
@@ -39,9 +40,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "KEY,..", value_delimiter = ',')]
     allow_changed: Vec<String>,
 
-    /// Where to compute: `cpu` or `cuda:N`
-    #[arg(long, default_value = "cpu")]
-    device: Device,
+    /// Where to compute: `cpu` or `cuda:N`; without it the first GPU, else the CPU
+    #[arg(long)]
+    device: Option<Device>,
 
     /// Throw away the run that is in RUN and start over
     #[arg(long)]
@@ -51,7 +52,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     let config = Config::load(&args.config, &args.set)?;
     let options = Options {
-        device: args.device,
+        device: device::chosen(args.device)?,
         force: args.force,
         allow_changed: args.allow_changed,
     };

@@ -1,0 +1,137 @@
+//! What CUDA this machine has, asked before anything is computed: CubeCL panics where something is
+//! missing, and a person should read one line instead.
+
+#![allow(unsafe_code)] // Calls into the driver and NVRTC.
+
+use cudarc::driver::result;
+use cudarc::driver::sys::{CUdevice, CUdevice_attribute};
+
+/// A version as NVIDIA counts them: of the driver's CUDA, or of NVRTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    pub major: u32,
+    pub minor: u32,
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// One GPU.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Card {
+    pub name: String,
+    pub memory_bytes: u64,
+    /// 80 for compute capability 8.0, and so on.
+    pub architecture: u32,
+}
+
+/// The driver and its cards, in the driver's order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Driver {
+    /// The newest CUDA that the driver understands.
+    pub cuda: Version,
+    pub cards: Vec<Card>,
+}
+
+/// Why there is no driver to speak to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NoDriver {
+    /// The loader finds no libcuda.
+    NoLibrary,
+    /// The driver's own words.
+    Refused(String),
+}
+
+/// The driver, asked for everything that needs no context on a card.
+///
+/// # Errors
+/// There is none, or it does not work (no card, a kernel module of another version, ..).
+pub fn driver() -> Result<Driver, NoDriver> {
+    // SAFETY: the library is opened by name, as CubeCL does; a libcuda has no unsound initialiser.
+    if !unsafe { cudarc::driver::sys::is_culib_present() } {
+        return Err(NoDriver::NoLibrary);
+    }
+    let ask = || {
+        result::init()?;
+        let mut version = 0;
+        // SAFETY: the driver writes one integer where the pointer says.
+        unsafe { cudarc::driver::sys::cuDriverGetVersion(&mut version) }.result()?;
+        let cards = (0..result::device::get_count()?).map(|number| card(number));
+        Ok(Driver {
+            cuda: counted(version),
+            cards: cards.collect::<Result<_, _>>()?,
+        })
+    };
+    ask().map_err(|error: result::DriverError| NoDriver::Refused(words(&error)))
+}
+
+fn card(number: i32) -> Result<Card, result::DriverError> {
+    let device = result::device::get(number)?;
+    let attribute = |attribute: CUdevice_attribute| attribute_of(device, attribute);
+    let major = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    let minor = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    Ok(Card {
+        name: result::device::get_name(device)?,
+        // SAFETY: the device was just given by the driver.
+        memory_bytes: unsafe { result::device::total_mem(device) }? as u64,
+        architecture: (10 * major + minor) as u32,
+    })
+}
+
+fn attribute_of(
+    device: CUdevice,
+    attribute: CUdevice_attribute,
+) -> Result<i32, result::DriverError> {
+    // SAFETY: the device was given by the driver.
+    unsafe { result::device::get_attribute(device, attribute) }
+}
+
+/// The version of the NVRTC that the loader finds; none where it finds none.
+pub fn nvrtc() -> Option<Version> {
+    use cudarc::nvrtc::sys;
+    // SAFETY: as for the driver; the version is written to two integers that live long enough.
+    unsafe {
+        if !sys::is_culib_present() {
+            return None;
+        }
+        let (mut major, mut minor) = (0, 0);
+        sys::nvrtcVersion(&mut major, &mut minor).result().ok()?;
+        Some(Version {
+            major: major as u32,
+            minor: minor as u32,
+        })
+    }
+}
+
+/// 12040 is 12.4.
+fn counted(version: i32) -> Version {
+    let version = version.unsigned_abs();
+    Version {
+        major: version / 1000,
+        minor: version % 1000 / 10,
+    }
+}
+
+fn words(error: &result::DriverError) -> String {
+    let name = error.error_name().map(|name| name.to_string_lossy());
+    let text = error.error_string().map(|text| text.to_string_lossy());
+    match (name, text) {
+        (Ok(name), Ok(text)) => format!("{name}: {text}"),
+        _ => format!("CUDA error {}", error.0 as u32),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_counted_as_nvidia_does() {
+        assert_eq!(counted(12_040).to_string(), "12.4");
+        assert_eq!(counted(13_010).to_string(), "13.1");
+        assert!(counted(12_080) > counted(12_040) && counted(13_000) > counted(12_090));
+    }
+}
