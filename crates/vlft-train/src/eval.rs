@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use vlft_base::{Diagnostic, Kind, Result, format};
 use vlft_checkpoint::{Checkpoint, Config as ModelConfig, read_adapter_config};
-use vlft_model::{Adapters, Compute, Qwen3Vl, read_adapter};
+use vlft_model::{Adapters, Qwen3Vl, read_adapter};
 use vlft_processor::processor::Processor;
 
 use crate::config::DataConfig;
