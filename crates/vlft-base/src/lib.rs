@@ -4,6 +4,7 @@
 mod diagnostic;
 pub mod digest;
 pub mod format;
+pub mod input;
 pub mod mmap;
 pub mod output;
 pub mod paths;

@@ -8,6 +8,7 @@ use std::path::Path;
 
 pub use memmap2::Mmap;
 
+use crate::input::check_regular;
 use crate::{Diagnostic, Result};
 
 /// Maps a file read-only. Pages come in as they are touched and leave under memory pressure, so a
@@ -17,6 +18,7 @@ use crate::{Diagnostic, Result};
 /// A file that cannot be opened or mapped; an empty one cannot be mapped on every system.
 pub fn map(path: &Path) -> Result<Mmap> {
     let cannot = |e| Diagnostic::error("cannot read file").at(path).caused_by(e);
+    check_regular(path).map_err(cannot)?;
     let file = File::open(path).map_err(cannot)?;
     // SAFETY: the mapping is read-only and private to us. Another process that truncates the file
     // while we read it would end us with SIGBUS; what we read is not written while it is used.

@@ -3,11 +3,11 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
 use std::path::Path;
 
 use safetensors::{Dtype, View};
 use serde_json::{Value, json};
+use vlft_base::input::read_text;
 use vlft_base::output::write_atomic;
 use vlft_base::{Diagnostic, Result};
 
@@ -32,7 +32,7 @@ pub struct AdapterConfig {
 /// Reads `adapter_config.json` of an adapter folder.
 pub fn read_adapter_config(dir: &Path) -> Result<AdapterConfig> {
     let path = dir.join("adapter_config.json");
-    let text = fs::read_to_string(&path).map_err(|e| {
+    let text = read_text(&path).map_err(|e| {
         Diagnostic::error("cannot read the adapter's config")
             .at(&path)
             .caused_by(e)
@@ -94,11 +94,8 @@ pub fn read_adapter_config(dir: &Path) -> Result<AdapterConfig> {
             return Err(wrong(key, "nothing"));
         }
     }
-    if json
-        .get("bias")
-        .and_then(Value::as_str)
-        .is_some_and(|bias| bias != "none")
-    {
+    let bias = json.get("bias").filter(|bias| !bias.is_null());
+    if bias.is_some_and(|bias| *bias != "none") {
         return Err(wrong("bias", "\"none\""));
     }
     let rank = json.get("r").and_then(Value::as_u64).filter(|r| *r > 0);
@@ -111,10 +108,12 @@ pub fn read_adapter_config(dir: &Path) -> Result<AdapterConfig> {
         spec: LoraSpec {
             rank: rank.ok_or_else(|| wrong("r", "a positive whole number"))? as usize,
             alpha: alpha.ok_or_else(|| wrong("lora_alpha", "a number"))?,
-            rslora: json
-                .get("use_rslora")
-                .and_then(Value::as_bool)
-                .unwrap_or(false),
+            rslora: match json.get("use_rslora") {
+                None | Some(Value::Null) => false,
+                Some(value) => value
+                    .as_bool()
+                    .ok_or_else(|| wrong("use_rslora", "true or false"))?,
+            },
             rank_pattern: rank_pattern
                 .ok_or_else(|| wrong("rank_pattern", "names with positive whole numbers"))?,
             alpha_pattern: alpha_pattern

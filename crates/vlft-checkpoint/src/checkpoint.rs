@@ -2,13 +2,13 @@
 //! Peak host memory is one tensor; names and shapes are checked before any of them is loaded.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use vlft_base::digest::Hasher;
+use vlft_base::input::read_text;
 use vlft_base::mmap::{self, Mmap};
 use vlft_base::{Diagnostic, Result, did_you_mean, format};
 
@@ -391,7 +391,7 @@ pub(crate) fn read_weight_map(index: &Path) -> Result<BTreeMap<String, String>> 
             .caused_by(why)
             .hint("download this file again")
     };
-    let text = fs::read_to_string(index)
+    let text = read_text(index)
         .map_err(|e| Diagnostic::error("cannot read file").at(index).caused_by(e))?;
     let json: Value = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
     let map = json

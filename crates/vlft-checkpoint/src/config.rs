@@ -1,10 +1,10 @@
 //! `config.json` of a Qwen3-VL, dense or with experts, in the published style and in the one
 //! transformers 5 saves. Field names are Hugging Face's. Other architectures are refused by name.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use vlft_base::input::read_text;
 use vlft_base::{Diagnostic, Result};
 
 use crate::family::{self, Family, SUPPORTED};
@@ -98,7 +98,7 @@ impl VisionConfig {
 impl Config {
     pub fn from_dir(model_dir: &Path) -> Result<Self> {
         let path = model_dir.join("config.json");
-        let text = fs::read_to_string(&path).map_err(|e| {
+        let text = read_text(&path).map_err(|e| {
             Diagnostic::error("cannot read the model's config").at(&path).caused_by(e).hint(
                 "`model.path` names a folder with config.json, *.safetensors and tokenizer.json",
             )
@@ -175,6 +175,36 @@ impl Config {
     /// What the arithmetic relies on. A config that fails here would compute something else.
     fn check(&self, root: &Table, text: &Table, vision: &Table) -> Result<()> {
         let (t, v) = (&self.text, &self.vision);
+        // What follows from a config is listed and multiplied: far beyond any model, and within 64 bits.
+        const MOST_LAYERS: usize = 1 << 10;
+        const WIDEST: usize = 1 << 20;
+        let limits = [
+            (text, "vocab_size", t.vocab_size, 1 << 24),
+            (text, "hidden_size", t.hidden_size, WIDEST),
+            (text, "intermediate_size", t.intermediate_size, WIDEST),
+            (text, "num_hidden_layers", t.num_hidden_layers, MOST_LAYERS),
+            (text, "num_attention_heads", t.num_attention_heads, 1 << 12),
+            (text, "num_key_value_heads", t.num_key_value_heads, 1 << 12),
+            (text, "head_dim", t.head_dim, 1 << 12),
+            (vision, "depth", v.depth, MOST_LAYERS),
+            (vision, "hidden_size", v.hidden_size, WIDEST),
+            (vision, "intermediate_size", v.intermediate_size, WIDEST),
+            (vision, "in_channels", v.in_channels, 1 << 6),
+            (vision, "patch_size", v.patch_size, 1 << 10),
+            (vision, "temporal_patch_size", v.temporal_patch_size, 1 << 6),
+            (vision, "spatial_merge_size", v.spatial_merge_size, 1 << 4),
+            (
+                vision,
+                "num_position_embeddings",
+                v.num_position_embeddings,
+                1 << 24,
+            ),
+        ];
+        for (table, key, value, most) in limits {
+            if value > most {
+                return Err(table.wrong(key, &format!("at most {most}"), &value.to_string()));
+            }
+        }
         let positive = [
             (text, "vocab_size", t.vocab_size),
             (text, "hidden_size", t.hidden_size),
@@ -302,6 +332,14 @@ impl ExpertConfig {
         ] {
             if value == 0 {
                 return Err(text.wrong(key, "a positive number", "0"));
+            }
+        }
+        for (key, value, most) in [
+            ("num_experts", self.num_experts, 1 << 16),
+            ("moe_intermediate_size", self.moe_intermediate_size, 1 << 20),
+        ] {
+            if value > most {
+                return Err(text.wrong(key, &format!("at most {most}"), &value.to_string()));
             }
         }
         if self.num_experts_per_tok > self.num_experts {

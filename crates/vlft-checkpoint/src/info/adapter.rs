@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use vlft_base::Result;
 use vlft_base::format::{bytes, grouped};
+use vlft_base::input::read_text;
 
 use super::{hashes, write_hashes};
 use crate::serving::{Options, Report, VERSIONS, check};
@@ -66,7 +67,7 @@ pub(super) fn read(dir: &Path, hash: bool) -> Result<AdapterInfo> {
         }
     }
     let json = |name: &str| -> Value {
-        let text = fs::read_to_string(dir.join(name)).unwrap_or_default();
+        let text = read_text(&dir.join(name)).unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
     };
     let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(String::from);
@@ -101,7 +102,7 @@ pub(super) fn read(dir: &Path, hash: bool) -> Result<AdapterInfo> {
 }
 
 pub(super) fn read_run(dir: &Path, hash: bool) -> Result<RunInfo> {
-    let metrics = fs::read_to_string(dir.join("metrics.jsonl")).unwrap_or_default();
+    let metrics = read_text(&dir.join("metrics.jsonl")).unwrap_or_default();
     let mut run = RunInfo {
         path: dir.to_path_buf(),
         finished: false,

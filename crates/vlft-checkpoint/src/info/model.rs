@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 use vlft_base::format::{bytes, count, grouped};
+use vlft_base::input::read_text;
 use vlft_base::{Diagnostic, Result};
 
 use super::{hashes, write_hashes};
@@ -28,6 +29,9 @@ pub struct ModelInfo {
     pub vocabulary: usize,
     pub vision_depth: usize,
     pub vision_hidden_size: usize,
+    /// None: every layer is dense.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experts: Option<ExpertInfo>,
     pub tied_head: bool,
     pub parameters: u64,
     pub parts: Vec<PartInfo>,
@@ -49,6 +53,37 @@ pub struct ModelInfo {
     pub sha256: Option<BTreeMap<String, String>>,
 }
 
+/// The experts of a model that has some.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExpertInfo {
+    pub count: usize,
+    /// How many each token goes to.
+    pub per_token: usize,
+    pub width: usize,
+    /// Layers that have experts.
+    pub layers: usize,
+    /// Parameters that one token meets, those of all parts but of its experts only.
+    pub active_parameters: u64,
+}
+
+impl ExpertInfo {
+    fn of(config: &Config, parameters: u64, experts: u64) -> Option<Self> {
+        let text = &config.text;
+        let of = text.experts.as_ref()?;
+        let layers = 0..text.num_hidden_layers;
+        Some(Self {
+            count: of.num_experts,
+            per_token: of.num_experts_per_tok,
+            width: of.moe_intermediate_size,
+            layers: layers
+                .filter(|layer| text.experts_of(*layer).is_some())
+                .count(),
+            active_parameters: parameters - experts
+                + experts / of.num_experts as u64 * of.num_experts_per_tok as u64,
+        })
+    }
+}
+
 /// Parameters of one part.
 #[derive(Clone, Debug, Serialize)]
 pub struct PartInfo {
@@ -67,7 +102,7 @@ pub struct Needs {
 pub(super) fn read(dir: &Path, hash: bool) -> Result<ModelInfo> {
     let config = Config::from_dir(dir)?;
     let json: Value =
-        serde_json::from_str(&fs::read_to_string(dir.join("config.json")).unwrap_or_default())
+        serde_json::from_str(&read_text(&dir.join("config.json")).unwrap_or_default())
             .unwrap_or_default();
     let expected = config.tensors();
     let index = dir.join("model.safetensors.index.json");
@@ -89,13 +124,14 @@ pub(super) fn read(dir: &Path, hash: bool) -> Result<ModelInfo> {
         *parts.entry(part_of(name)).or_default() += size;
     }
     let parameters = parts.values().sum();
+    let experts = parts.get("experts").copied().unwrap_or(0);
     let text_linear: u64 = config
         .linear_modules()
         .iter()
         .filter(|m| m.name.starts_with("model.language_model."))
         .map(|m| (m.in_features * m.out_features) as u64)
         .sum::<u64>()
-        + parts.get("experts").copied().unwrap_or(0);
+        + experts;
     let mut dtypes = BTreeMap::new();
     for name in checkpoint.iter().flat_map(|c| c.names()) {
         let dtype = checkpoint.as_ref().and_then(|c| c.dtype_and_count(name));
@@ -124,6 +160,7 @@ pub(super) fn read(dir: &Path, hash: bool) -> Result<ModelInfo> {
         vocabulary: config.text.vocab_size,
         vision_depth: config.vision.depth,
         vision_hidden_size: config.vision.hidden_size,
+        experts: ExpertInfo::of(&config, parameters, experts),
         tied_head: config.tie_word_embeddings,
         parameters,
         parts: parts
@@ -165,7 +202,7 @@ fn part_of(name: &str) -> &'static str {
 /// Names against an index; it has no shapes, but some tools add them beside the map.
 fn check_index(index: &Path, expected: &[(String, Vec<usize>)]) -> Result<()> {
     let weight_map = read_weight_map(index)?;
-    let text = fs::read_to_string(index).unwrap_or_default();
+    let text = read_text(index).unwrap_or_default();
     let json: Value = serde_json::from_str(&text).unwrap_or_default();
     let shape = |name: &str| {
         let sides = json.get("shapes")?.get(name)?.as_array()?;
@@ -202,7 +239,7 @@ fn missing_files(dir: &Path) -> Vec<&'static str> {
             missing.push(name);
         }
     }
-    let in_tokenizer = fs::read_to_string(dir.join("tokenizer_config.json"))
+    let in_tokenizer = read_text(&dir.join("tokenizer_config.json"))
         .is_ok_and(|text| text.contains("\"chat_template\""));
     if !has("chat_template.jinja") && !has("chat_template.json") && !in_tokenizer {
         missing.push("chat_template.jinja");
@@ -211,7 +248,7 @@ fn missing_files(dir: &Path) -> Vec<&'static str> {
 }
 
 fn merged_from(dir: &Path) -> Option<Value> {
-    let text = fs::read_to_string(dir.join(crate::merge::REPORT_FILE)).ok()?;
+    let text = read_text(&dir.join(crate::merge::REPORT_FILE)).ok()?;
     let report: Value = serde_json::from_str(&text).ok()?;
     let of = |key: &str| report.get(key).cloned().unwrap_or_default();
     Some(serde_json::json!({ "base": of("base"), "adapter": of("adapter"), "rank": of("rank") }))
@@ -240,6 +277,17 @@ impl Display for ModelInfo {
                 "head of its own"
             },
         )?;
+        if let Some(experts) = &self.experts {
+            writeln!(
+                f,
+                "experts   {} of {} in {}, {} to a token: {} parameters are active",
+                experts.count,
+                experts.width,
+                count(experts.layers as u64, "layer"),
+                experts.per_token,
+                grouped(experts.active_parameters),
+            )?;
+        }
         let (depth, width) = (self.vision_depth, self.vision_hidden_size);
         writeln!(f, "vision    {} of {width}", count(depth as u64, "block"))?;
         writeln!(f, "parameters {:>18}", grouped(self.parameters))?;

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use vlft_base::digest::sha256_file;
 use vlft_base::format::bytes;
+use vlft_base::input::read_text;
 use vlft_base::output::{Existing, PartialDir, PartialFile, cannot, check_folder, check_free};
 use vlft_base::{Diagnostic, Result};
 
@@ -262,7 +263,7 @@ fn sections(plan: &Plan, shard: &Shard) -> Result<Vec<Section>> {
 fn check_same_model(model: &Path, into: &Path) -> Result<()> {
     let sizes = |dir: &Path| {
         let path = dir.join("config.json");
-        let text = fs::read_to_string(&path).map_err(|e| cannot("read", &path, e))?;
+        let text = read_text(&path).map_err(|e| cannot("read", &path, e))?;
         let mut json: Value = serde_json::from_str(&text).map_err(|e| {
             Diagnostic::error("the model's config is not JSON")
                 .at(&path)

@@ -1,10 +1,10 @@
 //! What is merged into what, checked before a byte is written.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use vlft_base::input::read_text;
 use vlft_base::{Diagnostic, Result};
 
 use super::kernel::Delta;
@@ -127,7 +127,7 @@ impl Plan {
 }
 
 fn refuse_quantized(dir: &Path) -> Result<()> {
-    let text = fs::read_to_string(dir.join("config.json")).unwrap_or_default();
+    let text = read_text(&dir.join("config.json")).unwrap_or_default();
     let Ok(json) = serde_json::from_str::<Value>(&text) else {
         return Ok(()); // reading the config says it better
     };

@@ -1,9 +1,9 @@
 //! An adapter as somebody made it: opened without judging it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use vlft_base::input::read_text;
 use vlft_base::{Diagnostic, Result};
 
 use super::contract::Contract;
@@ -40,7 +40,7 @@ impl FoundAdapter {
     /// Who wrote it, as far as the files tell.
     pub(crate) fn maker(&self) -> &'static str {
         let has = |name: &str| self.dir.join(name).exists();
-        let readme = fs::read_to_string(self.dir.join("README.md")).unwrap_or_default();
+        let readme = read_text(&self.dir.join("README.md")).unwrap_or_default();
         let base = self.text("base_model_name_or_path").unwrap_or_default();
         let unsloth = self.config.pointer("/auto_mapping/unsloth_fixed").is_some();
         if has("preprocess.lock.json") {
@@ -72,7 +72,7 @@ pub(crate) fn trained_on_four_bits(dir: &Path) -> bool {
 
 fn read_config(dir: &Path) -> Result<Value> {
     let path = dir.join(CONFIG);
-    let text = fs::read_to_string(&path).map_err(|e| {
+    let text = read_text(&path).map_err(|e| {
         let error = Diagnostic::error("cannot read the adapter's config")
             .at(&path)
             .caused_by(e);

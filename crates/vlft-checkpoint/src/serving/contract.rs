@@ -1,11 +1,11 @@
 //! What `preprocess.lock.json` beside an adapter asks of a server: the resolution of training, and
 //! the chat template. Read loosely: an adapter of another tool has none.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 use vlft_base::digest::sha256;
+use vlft_base::input::read_text;
 
 /// The pixel limits of training, and the hash of its chat template.
 pub(crate) struct Contract {
@@ -17,7 +17,7 @@ pub(crate) struct Contract {
 
 impl Contract {
     pub(crate) fn read(adapter: &Path) -> Option<Self> {
-        let text = fs::read_to_string(adapter.join("preprocess.lock.json")).ok()?;
+        let text = read_text(&adapter.join("preprocess.lock.json")).ok()?;
         let lock: Value = serde_json::from_str(&text).ok()?;
         let template = lock.pointer("/contract/chat_template_sha256");
         Some(Self {
@@ -34,13 +34,13 @@ impl Contract {
 /// The hash of the chat template of a model or adapter folder, in the order in which transformers
 /// and vLLM look for it.
 pub(crate) fn template_sha256(dir: &Path) -> Option<String> {
-    if let Ok(text) = fs::read_to_string(dir.join("chat_template.jinja")) {
+    if let Ok(text) = read_text(&dir.join("chat_template.jinja")) {
         return Some(sha256(text));
     }
     ["chat_template.json", "tokenizer_config.json"]
         .iter()
         .find_map(|name| {
-            let text = fs::read_to_string(dir.join(name)).ok()?;
+            let text = read_text(&dir.join(name)).ok()?;
             let json: Value = serde_json::from_str(&text).ok()?;
             json.get("chat_template")
                 .and_then(Value::as_str)

@@ -47,7 +47,7 @@ impl Ranks {
         first_match(&self.ranks, module).unwrap_or(self.rank)
     }
 
-    fn scale(&self, rank: usize, alpha: f64) -> f64 {
+    pub(super) fn scale(&self, rank: usize, alpha: f64) -> f64 {
         let rank = rank as f64;
         if self.rslora {
             alpha / rank.sqrt()

@@ -24,6 +24,17 @@ pub(super) fn config_problems(config: &Value, version: &Version, ranks: &Ranks) 
             "`r` is not a positive whole number".into(),
         ));
     }
+    problems.extend(wrong_types(config));
+    if ranks.alpha == 0.0 && config.get("lora_alpha").is_some_and(Value::is_number) {
+        let why = "`lora_alpha` is 0: the adapter changes nothing";
+        problems.push(Problem::whole("zero", Fate::Wrong, why.into()));
+    } else if ranks.rank > 0 && !(ranks.scale(ranks.rank, ranks.alpha) as f32).is_finite() {
+        let why = format!(
+            "`lora_alpha` {:e} makes a scale that is infinite",
+            ranks.alpha
+        );
+        problems.push(Problem::whole("not-finite", Fate::Wrong, why));
+    }
     if let Some(kind) = config.get("peft_type").and_then(Value::as_str)
         && kind != "LORA"
     {
@@ -39,7 +50,9 @@ pub(super) fn config_problems(config: &Value, version: &Version, ranks: &Ranks) 
         _ => true,
     };
     // What one version refuses, another one that does not look at it would apply wrongly.
-    for key in VERSIONS[0].refused_keys {
+    // No version looks at the last one: PEFT trains rows of an embedding with it.
+    let keys = VERSIONS[0].refused_keys.iter();
+    for key in keys.chain(&["trainable_token_indices"]) {
         let Some(value) = config.get(*key).filter(|v| is_set(v)) else {
             continue;
         };
@@ -58,11 +71,8 @@ pub(super) fn config_problems(config: &Value, version: &Version, ranks: &Ranks) 
             ),
         });
     }
-    if config
-        .get("bias")
-        .and_then(Value::as_str)
-        .is_some_and(|bias| bias != "none")
-    {
+    let bias = config.get("bias").filter(|bias| !bias.is_null());
+    if bias.is_some_and(|bias| *bias != "none") {
         problems.push(refused("refused-option", "`bias` is not \"none\"".into()));
     }
     if let Some(init) = config.get("init_lora_weights").and_then(Value::as_str) {
@@ -105,6 +115,44 @@ pub(super) fn flag_problems(served: &Served, version: &Version, rank: usize) -> 
             "rank-flag",
             format!("`--max-lora-rank {text}` is no number"),
         )),
+    }
+    problems
+}
+
+/// Values of another type than PEFT writes: vLLM fails over some and reads others in its own way.
+fn wrong_types(config: &Value) -> Vec<Problem> {
+    type Fits = fn(&Value) -> bool;
+    let is_table = |value: &Value, fits: Fits| {
+        value
+            .as_object()
+            .is_some_and(|table| table.values().all(fits))
+    };
+    let is_name = |value: &Value| {
+        let names = value.as_array();
+        value.is_string() || names.is_some_and(|names| names.iter().all(Value::is_string))
+    };
+    let mut problems = Vec::new();
+    let mut check = |key: &str, expected: &str, fits: &dyn Fn(&Value) -> bool| {
+        if let Some(value) = config.get(key).filter(|v| !v.is_null() && !fits(v)) {
+            let why = format!("`{key}` is {value}, expected {expected}");
+            problems.push(Problem::whole("wrong-type", Fate::Refused, why));
+        }
+    };
+    check("lora_alpha", "a number", &Value::is_number);
+    check("use_rslora", "true or false", &Value::is_boolean);
+    check("target_modules", "names or a pattern", &is_name);
+    let rank = |v: &Value| is_table(v, |rank| rank.as_u64().is_some_and(|rank| rank > 0));
+    check("rank_pattern", "names with positive whole numbers", &rank);
+    let alpha = |v: &Value| is_table(v, Value::is_number);
+    check("alpha_pattern", "names with numbers", &alpha);
+    for key in ["rank_pattern", "alpha_pattern"] {
+        let names = config.get(key).and_then(Value::as_object);
+        for (name, _) in names.into_iter().flatten() {
+            if fancy_regex::Regex::new(name).is_err() {
+                let why = format!("`{key}` has `{name}`, which is no regular expression");
+                problems.push(Problem::whole("wrong-type", Fate::Refused, why));
+            }
+        }
     }
     problems
 }
