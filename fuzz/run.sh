@@ -5,7 +5,7 @@
 set -euo pipefail
 minutes=${1:?run.sh MINUTES [TARGET..]}; shift
 cd "$(dirname "$0")"
-targets=("$@"); [ $# -gt 0 ] || targets=(convert jsonl mapping rows zip)
+targets=("$@"); [ $# -gt 0 ] || targets=(convert jsonl mapping parquet rows zip)
 export RUSTC_WRAPPER="$PWD/rustc.sh"
 cargo build --quiet
 bin=${CARGO_TARGET_DIR:-target}/debug
@@ -17,6 +17,7 @@ run() {
         && status=quiet || status="FOUND SOMETHING, see fuzz/artifacts/$1.log"
     echo "$1: $(grep -o 'number_of_executed_units: *[0-9]*' "artifacts/$1.log" | grep -o '[0-9]*$') executions, $status"
 }
+export SEEDS=$PWD/corpus/parquet   # made by that target itself
 export TMPDIR=${TMPDIR:-/dev/shm}
 for target in "${targets[@]}"; do
     while [ "$(jobs -rp | wc -l)" -ge "${JOBS:-1}" ]; do wait -n; done
