@@ -78,7 +78,7 @@ items = [{ name = "n", column = "N", type = "string", required = true }]
 seed("mapping", "rich", rich)
 seed("mapping", "aliases", b"version = 1\n[aliases]\n'a.pdf' = 'b'\n'c.pdf' = ['d.png', 'e.png']\n")
 rows = [
-    (b"", b'[{"F":"a.pdf","a":"1,5","d":"1.2.2020","P":"1-2","N":"x"},\n{"F":"b.pdf","a":2}]'),
+    (b"", b'[{"F":"a.pdf","a":"1,5","d":"01.02.2020","P":"1-2","N":"x"},\n{"F":"b.pdf","a":2}]'),
     (b"x", b'{"F":"a.pdf","a":"1.234,5"}\n{"F":"a - Copy (2).pdf"}\n'),
     (b"xx", b"F;a;d\r\n\"a.pdf\";1;\r\nb (1).pdf;2;x\r\n"),
     (
