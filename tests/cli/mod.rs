@@ -7,6 +7,7 @@ mod doctor;
 mod inspect;
 mod many_machines;
 mod rasterize;
+mod rasterize_ends;
 mod scaffold;
 mod serving;
 mod unpack;

@@ -13,6 +13,7 @@ mod limits;
 mod look;
 pub(crate) mod names;
 pub(crate) mod pool;
+mod process;
 pub(crate) mod protocol;
 pub(crate) mod reject;
 mod selection;
@@ -30,7 +31,7 @@ use vlft_base::{Diagnostic, Kind, Result};
 
 pub use engine::Engine;
 pub use look::InspectedPage;
-pub use pool::WorkerProgram;
+pub use process::WorkerProgram;
 pub use reject::{Reject, Rule};
 pub use selection::Selection;
 pub use worker::serve;

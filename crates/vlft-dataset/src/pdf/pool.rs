@@ -1,23 +1,19 @@
-//! The worker processes: who does what, and what happens when one dies.
+//! The pool: which worker does what, and what happens when one dies.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use vlft_base::format::bytes;
-use vlft_base::{Diagnostic, Result};
+use vlft_base::Result;
 
-use super::limits::{LOOK_EVERY, Leash, MemoryWatch};
 use super::look::InspectedPage;
 use super::names::page_file;
+use super::process::{Worker, WorkerProgram};
 use super::protocol::{Answer, Drawing, Job, Setup, Task, from_fatal, wants};
 use super::reject::{Reject, Rule};
 use super::worker::partial_of;
@@ -25,17 +21,6 @@ use crate::manifest::PageEntry;
 
 /// After this many dead workers the rest of a document is given up.
 const MAX_DEATHS: u32 = 3;
-/// Loading libpdfium from a cold disk may take seconds, not minutes.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest line of a worker's stderr that we take as one.
-const STDERR_BYTES: u64 = 64 * 1024;
-
-/// How to start this program as a worker: it must call [`super::serve`] with its stdin and stdout.
-#[derive(Clone, Debug)]
-pub struct WorkerProgram {
-    pub program: PathBuf,
-    pub args: Vec<OsString>,
-}
 
 /// What the pool reports, in the order in which it happens.
 pub(crate) enum Event {
@@ -187,7 +172,7 @@ impl Seat<'_> {
         if self
             .worker
             .as_mut()
-            .is_some_and(|worker| worker.memory.used() > limit / 2)
+            .is_some_and(|worker| worker.memory_used() > limit / 2)
         {
             self.worker = None;
         }
@@ -305,328 +290,5 @@ enum Attempt {
     },
 }
 
-/// One worker process.
-struct Worker {
-    child: Child,
-    /// `None` once it is closed.
-    stdin: Option<ChildStdin>,
-    answers: Receiver<String>,
-    memory: MemoryWatch,
-    _leash: Leash,
-    /// The last lines of its stderr, sent when it ends.
-    said: Receiver<String>,
-}
-
-enum Silence {
-    TooLong(Duration),
-    /// It used more memory than it may, in bytes.
-    TooLarge(u64),
-    Ended,
-    /// It said something that is no answer.
-    Babble(String),
-}
-
-impl Worker {
-    fn start(crew: &Crew<'_>) -> Result<Self> {
-        let cannot = |cause: String| {
-            Diagnostic::error("cannot start a worker process")
-                .at(&crew.program.program)
-                .caused_by(cause)
-        };
-        let mut child = Command::new(&crew.program.program)
-            .args(&crew.program.args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|e| cannot(e.to_string()))?;
-        let stdout = child.stdout.take().expect("piped above");
-        let stderr = child.stderr.take().expect("piped above");
-        let (lines, answers) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stdout)
-                .lines()
-                .map_while(std::io::Result::ok)
-            {
-                if lines.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        let (last_words, said) = mpsc::channel();
-        thread::spawn(move || last_words.send(last_lines(stderr)));
-        let mut worker = Self {
-            stdin: child.stdin.take(),
-            memory: MemoryWatch::new(&child),
-            _leash: Leash::on(&child, crew.setup.memory_bytes),
-            child,
-            answers,
-            said,
-        };
-        worker.tell(crew.setup);
-        match worker.hear(START_TIMEOUT, crew.setup.memory_bytes) {
-            Ok(Answer::Ready) => Ok(worker),
-            Ok(Answer::Fatal {
-                message,
-                path,
-                cause,
-                hint,
-            }) => Err(from_fatal(message, path, cause, hint)),
-            Ok(_) => Err(cannot("it does not introduce itself".to_owned())),
-            Err(silence) => Err(cannot(worker.post_mortem(silence).1)),
-        }
-    }
-
-    /// A worker that cannot be told anything is dead, which [`Worker::hear`] will notice.
-    fn tell(&mut self, message: &impl serde::Serialize) {
-        let mut line = serde_json::to_string(message).expect("messages are plain data");
-        line.push('\n');
-        if let Some(stdin) = &mut self.stdin {
-            let _ = stdin
-                .write_all(line.as_bytes())
-                .and_then(|()| stdin.flush());
-        }
-    }
-
-    fn hear(&mut self, timeout: Duration, memory_bytes: u64) -> Result<Answer, Silence> {
-        let start = Instant::now();
-        loop {
-            match self.answers.recv_timeout(LOOK_EVERY.min(timeout)) {
-                Ok(line) => {
-                    return serde_json::from_str(&line).map_err(|_| Silence::Babble(line));
-                }
-                Err(RecvTimeoutError::Disconnected) => return Err(Silence::Ended),
-                Err(RecvTimeoutError::Timeout) if start.elapsed() >= timeout => {
-                    return Err(Silence::TooLong(timeout));
-                }
-                Err(RecvTimeoutError::Timeout) if self.memory.used() > memory_bytes => {
-                    return Err(Silence::TooLarge(memory_bytes));
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-        }
-    }
-
-    /// Ends the process and says why it had to end.
-    fn post_mortem(mut self, silence: Silence) -> (Rule, String) {
-        if !matches!(silence, Silence::Ended) {
-            let _ = self.child.kill();
-        }
-        let status = self.child.wait();
-        match silence {
-            Silence::TooLong(time) => (
-                Rule::Timeout,
-                format!("not done after {} s", time.as_secs_f64()),
-            ),
-            Silence::TooLarge(limit) => (Rule::Memory, format!("took more than {}", bytes(limit))),
-            Silence::Babble(line) => (Rule::Crash, format!("the worker said `{line:.80}`")),
-            Silence::Ended => {
-                let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
-                let mut reason = format!("the worker process died ({status})");
-                let said = self.said.recv_timeout(LOOK_EVERY * 10).unwrap_or_default();
-                if !said.is_empty() {
-                    reason += &format!(": {said:.400}");
-                }
-                (Rule::Crash, reason)
-            }
-        }
-    }
-}
-
-impl Drop for Worker {
-    /// The end of its input ends a worker; one that is busy, because the run was stopped, is killed.
-    fn drop(&mut self) {
-        self.stdin = None;
-        let is_idle = matches!(
-            self.answers.recv_timeout(Duration::from_millis(500)),
-            Err(RecvTimeoutError::Disconnected)
-        );
-        if !is_idle {
-            let _ = self.child.kill();
-        }
-        let _ = self.child.wait();
-    }
-}
-
-/// pdfium, the allocator or our own panic may say on stderr why they end the process: in up to four
-/// lines, which become one.
-fn last_lines(stderr: impl Read) -> String {
-    let mut reader = BufReader::new(stderr);
-    let mut last = VecDeque::new();
-    loop {
-        let mut line = Vec::new();
-        let read = reader
-            .by_ref()
-            .take(STDERR_BYTES)
-            .read_until(b'\n', &mut line);
-        if matches!(read, Ok(0) | Err(_)) {
-            return Vec::from(last).join(", ");
-        }
-        let line = String::from_utf8_lossy(&line);
-        if !line.trim().is_empty() {
-            last.push_back(line.trim().to_owned());
-        }
-        if last.len() > 4 {
-            last.pop_front();
-        }
-    }
-}
-
-/// The workers here are shell scripts that speak the protocol and then misbehave.
 #[cfg(all(test, unix))]
-mod tests {
-    use super::*;
-    use crate::manifest::{ImageFormat, Resolution};
-    use crate::pdfium::{Library, Source};
-
-    /// A worker for documents of five pages. It knows the pages that are through by counting the
-    /// commas in `skip`, and does with the next page what the name of the document says.
-    const SCRIPT: &str = r#"
-        read -r setup; echo '"ready"'
-        while read -r job; do
-            skip=${job##*\"skip\":}; commas=$(printf %s "$skip" | tr -cd , | wc -c)
-            case $skip in '[]}') next=1 ;; *) next=$((commas + 2)) ;; esac
-            echo '{"opened":{"pages":5,"needed_password":false}}'
-            while [ $next -le 5 ]; do
-                echo "{\"at\":{\"page\":$next}}"
-                case $job in
-                    *\"document\":\"crash*) echo 'out of luck' >&2; kill -TRAP $$ ;;
-                    *\"document\":\"hang*) exec sleep 600 ;;
-                    *\"document\":\"babble*) echo hello ;;
-                    *\"document\":\"full*) echo '{"fatal":{"message":"cannot write file or directory","path":"p","cause":"no space","hint":null}}' ;;
-                    *\"document\":\"second*) [ $next = 2 ] && kill -KILL $$ ;;
-                esac
-                echo "{\"page_failed\":{\"page\":$next,\"rule\":\"page\",\"reason\":\"as told\"}}"
-                next=$((next + 1))
-            done
-            echo '"done"'
-        done"#;
-
-    fn setup() -> Setup {
-        Setup {
-            library: Some(Library {
-                path: "x".into(),
-                source: Source::Cache,
-                build: None,
-                passed_over: None,
-            }),
-            task: Task::Draw(Drawing {
-                out: "out".into(),
-                resolution: Resolution::Dpi(72),
-                format: ImageFormat::Png,
-            }),
-            selected: None,
-            passwords: Vec::new(),
-            memory_bytes: u64::MAX,
-        }
-    }
-
-    fn shell(script: &str) -> WorkerProgram {
-        WorkerProgram {
-            program: "/bin/sh".into(),
-            args: vec!["-c".into(), script.into()],
-        }
-    }
-
-    /// What becomes of each page (`None`: of the document), as "rule: reason".
-    fn run(
-        program: &WorkerProgram,
-        documents: &[&str],
-        size: usize,
-    ) -> Result<Vec<(String, Option<u32>, String)>> {
-        let jobs = documents.iter().map(|document| Job {
-            document: (*document).to_owned(),
-            source: "s.pdf".to_owned(),
-            stem: "s".to_owned(),
-            known: None,
-            skip: Vec::new(),
-        });
-        let setup = setup();
-        let crew = Crew {
-            program,
-            setup: &setup,
-            size,
-            timeout: Duration::from_millis(400),
-        };
-        let mut seen = Vec::new();
-        let mut finished = 0;
-        crew.work(jobs.collect(), |event| {
-            match event {
-                Event::Page(_) | Event::Inspected(..) => panic!("these workers draw nothing"),
-                Event::PageRejected(r) => {
-                    seen.push((r.document, r.page, format!("{:?}: {}", r.rule, r.reason)));
-                }
-                Event::Finished(f) => {
-                    finished += 1;
-                    seen.extend(f.reject.map(|r| (r.document, r.page, r.reason)));
-                }
-            }
-            Ok(())
-        })?;
-        assert_eq!(finished, documents.len());
-        seen.sort();
-        Ok(seen)
-    }
-
-    #[test]
-    fn a_page_that_kills_its_worker_costs_only_itself() {
-        let seen = run(&shell(SCRIPT), &["second", "well"], 1).unwrap();
-        let of = |document: &str| -> Vec<&str> {
-            seen.iter()
-                .filter(|s| s.0 == document)
-                .map(|s| s.2.as_str())
-                .collect()
-        };
-        assert_eq!(of("well"), ["Page: as told"; 5]);
-        assert_eq!(of("second").len(), 5);
-        assert!(of("second")[1].contains("signal: 9"), "{:?}", of("second"));
-        assert_eq!(of("second")[2], "Page: as told");
-    }
-
-    #[test]
-    fn a_document_is_given_up_after_three_workers() {
-        let seen = run(&shell(SCRIPT), &["crash"], 2).unwrap();
-        let pages: Vec<_> = seen.iter().map(|s| s.1).collect();
-        assert_eq!(pages, [Some(1), Some(2), Some(3), Some(4), Some(5)]);
-        for (_, _, reason) in &seen[..3] {
-            assert!(
-                reason.contains("signal: 5") && reason.ends_with("out of luck"),
-                "{reason}"
-            );
-        }
-        assert!(seen[3].2.contains("not tried"), "{}", seen[3].2);
-    }
-
-    #[test]
-    fn silence_and_babble_end_a_worker() {
-        let seen = run(&shell(SCRIPT), &["babble", "hang"], 2).unwrap();
-        assert_eq!(seen.len(), 10);
-        assert_eq!(seen[0].2, "Crash: the worker said `hello`");
-        assert_eq!(seen[5].2, "Timeout: not done after 0.4 s");
-    }
-
-    #[test]
-    fn what_stops_one_worker_for_good_stops_the_run() {
-        let error = run(&shell(SCRIPT), &["full", "well", "well", "well"], 1).unwrap_err();
-        assert_eq!(error.causes(), ["no space"]);
-    }
-
-    #[test]
-    fn a_program_that_is_no_worker_is_an_error_not_a_loop() {
-        for (program, expected) in [
-            (shell("echo oops >&2; exit 3"), "exit status: 3"),
-            (shell("echo hello"), "the worker said `hello`"),
-            (
-                WorkerProgram {
-                    program: "/nonexistent".into(),
-                    args: Vec::new(),
-                },
-                "No such file",
-            ),
-        ] {
-            let error = run(&program, &["well"], 2).unwrap_err();
-            assert_eq!(error.message(), "cannot start a worker process");
-            assert!(error.causes()[0].contains(expected), "{error}");
-        }
-    }
-}
+mod tests;
