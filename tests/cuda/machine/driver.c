@@ -267,10 +267,12 @@ API cuEventQuery(struct object *event) {
     counted.queries++;
     return event->kind == EVENT ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
+// Events tell a thousandth of the time that passed: CubeCL's autotune then takes its first candidate
+// that works, since it is faster than the card could be (see `is_probe`). All others would be
+// compiled twice each only to be thrown away.
 API cuEventElapsedTime_v2(float *milliseconds, struct object *start, struct object *end) {
     if (start->kind != EVENT || end->kind != EVENT) return CUDA_ERROR_INVALID_HANDLE;
-    *milliseconds = (float)((double)(end->stamp - start->stamp) / 1e6);
-    if (*milliseconds < 0.001f) *milliseconds = 0.001f; // a GPU never answers faster
+    *milliseconds = (float)((double)(end->stamp - start->stamp) / 1e9);
     return CUDA_SUCCESS;
 }
 API cuEventElapsedTime(float *milliseconds, struct object *start, struct object *end) {
@@ -491,6 +493,12 @@ API cuFuncGetAttribute(int *value, int attribute, struct kernel *kernel) {
     return CUDA_SUCCESS;
 }
 
+// CubeCL's measurements of what the card can do, by the host's clock and with results that nobody
+// reads: such a launch is 20 ms long, the length that they aim at, and computes nothing.
+static bool is_probe(const char *name) {
+    return strstr(name, "_throughput_") || !strncmp(name, "prime_buffer_", 13);
+}
+
 API cuLaunchKernel(struct kernel *kernel, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
                    unsigned by, unsigned bz, unsigned dynamic_shared, struct object *stream,
                    void **params, void **extra) {
@@ -507,6 +515,10 @@ API cuLaunchKernel(struct kernel *kernel, unsigned gx, unsigned gy, unsigned gz,
     if (dynamic_shared > allowed) return CUDA_ERROR_INVALID_VALUE;
     counted.launches++;
     kernel->launches++;
+    if (is_probe(kernel->name)) {
+        usleep(20000);
+        return CUDA_SUCCESS;
+    }
     if (!machine_runs) return CUDA_SUCCESS;
     uint64_t start = machine_clock();
     int status = launch(kernel, grid, block, dynamic_shared, params);

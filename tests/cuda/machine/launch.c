@@ -17,7 +17,7 @@
 #error "the switch between fibers is written for x86-64"
 #endif
 
-enum { MOST_THREADS = 1024, STACK = 256 << 10, WORKERS = 64 };
+enum { MOST_THREADS = 1024, STACK = 1 << 20, WORKERS = 64 };
 enum state { READY, TOGETHER, ACTIVE, BARRIER, POLL, DONE };
 
 struct fiber {

@@ -884,7 +884,10 @@ class Function:
         if "commit_group" in parts or "wait_group" in parts or "wait_all" in parts:
             return ";"
         if "mbarrier" in parts:
-            return f"mbarrier_arrive(L, shared_at(L, {self.address(args[0][1:-1])}, 8), {0 if 'noinc' in parts else 0});"
+            # The copies have come; without noinc the arrival is one more that is also expected.
+            if "noinc" not in parts:
+                return ";"
+            return f"mbarrier_arrive(L, shared_at(L, {self.address(args[0][1:-1])}, 8), 1);"
         size = self.read(args[2], "u32")
         from_bytes = self.read(args[3], "u32") if len(args) > 3 and not args[3].startswith("%rd") else size
         to = f"shared_at(L, {self.address(args[0][1:-1])}, {args[2]})"
