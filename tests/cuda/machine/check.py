@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The machine checked against plain arithmetic: small CUDA kernels through the real NVRTC, ptx.py
+"""The machine checked against plain arithmetic: small CUDA kernels through the real NVRTC, ptx
 and the software driver, each result compared with the same sum written in Python.
 
     check.py LIBCUDA LIBNVRTC INCLUDE...        (the script `run` calls it)
@@ -256,4 +256,5 @@ def main():
     print("ok    a barrier that not all reach, and an address beyond the memory, end the launch")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// A call of the driver API: the rest is not seen from outside.
+#define API __attribute__((visibility("default"))) int
+
 enum {
     CUDA_SUCCESS = 0,
     CUDA_ERROR_INVALID_VALUE = 1,
@@ -20,6 +23,8 @@ enum {
     CUDA_ERROR_LAUNCH_FAILED = 719,
     CUDA_ERROR_NOT_SUPPORTED = 801,
 };
+
+struct object; // a context, a stream or an event
 
 // The card that the driver claims to be (CUDA_MACHINE_CARD).
 struct card {

@@ -1,5 +1,5 @@
 // Modules: finds the entry points of PTX text and, where kernels run, has it translated to C by
-// ptx.py and compiled by the C compiler. What was compiled is kept in CUDA_MACHINE_CACHE.
+// ptx and compiled by the C compiler. What was compiled is kept in CUDA_MACHINE_CACHE.
 #define _GNU_SOURCE
 #include "lane.h"
 #include "machine.h"
@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 #ifndef MACHINE_SOURCE
-#error "MACHINE_SOURCE: the folder of ptx.py and device.h, given by the script `run`"
+#error "MACHINE_SOURCE: the folder of ptx and device.h, given by the script `run`"
 #endif
 #ifndef MACHINE_VERSION
-#error "MACHINE_VERSION: a hash of ptx.py and device.h, given by the script `run`"
+#error "MACHINE_VERSION: a hash of ptx and device.h, given by the script `run`"
 #endif
 
 static struct module *modules;
