@@ -74,20 +74,8 @@ impl SparseMlp {
         let [tokens, experts] = logits.dims();
         let values: Vec<f32> = logits.to_data().iter::<f32>().collect();
         let mut chosen = Vec::with_capacity(tokens * self.experts_per_token);
-        let mut order: Vec<u32> = Vec::with_capacity(experts);
         for row in values.chunks_exact(experts) {
-            order.clear();
-            order.extend(0..experts as u32);
-            let by_value = |a: &u32, b: &u32| {
-                let (a_value, b_value) = (row[*a as usize], row[*b as usize]);
-                b_value.total_cmp(&a_value).then(a.cmp(b))
-            };
-            if self.experts_per_token < experts {
-                order.select_nth_unstable_by(self.experts_per_token - 1, by_value);
-            }
-            let best = &mut order[..self.experts_per_token];
-            best.sort_unstable_by(by_value);
-            chosen.extend_from_slice(best);
+            chosen.extend(best(row, self.experts_per_token));
         }
         let indices = chosen.iter().map(|expert| *expert as i32).collect();
         let indices = TensorData::new::<i32, _>(indices, [tokens, self.experts_per_token]);
@@ -139,6 +127,22 @@ impl SparseMlp {
     }
 }
 
+/// Places of the `count` largest values, the largest first; among equals the first goes first. A few
+/// of many are kept in order while the values go by, which is faster than to sort.
+fn best(values: &[f32], count: usize) -> Vec<u32> {
+    let mut best: Vec<(f32, u32)> = Vec::with_capacity(count + 1);
+    for (place, value) in (0..).zip(values) {
+        let is_smaller = |other: &f32| other.total_cmp(value).is_lt();
+        if best.len() == count && !best.last().is_some_and(|(last, _)| is_smaller(last)) {
+            continue;
+        }
+        let at = best.partition_point(|(other, _)| !is_smaller(other));
+        best.insert(at, (*value, place));
+        best.truncate(count);
+    }
+    best.into_iter().map(|(_, place)| place).collect()
+}
+
 /// SwiGLU of `[S, 2 I]` whose left half is the gate.
 fn swiglu_halves(gate_up: Tensor<2>) -> Tensor<2> {
     let [rows, both] = gate_up.dims();
@@ -146,4 +150,31 @@ fn swiglu_halves(gate_up: Tensor<2>) -> Tensor<2> {
     let gate = gate_up.clone().slice([0..rows, 0..width]);
     let up = gate_up.slice([0..rows, width..both]);
     activation::swiglu(gate, up)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::best;
+
+    #[test]
+    fn the_best_few_are_those_of_a_whole_sort() {
+        let mut state = 1u32;
+        for count in [1, 2, 8, 16] {
+            for _ in 0..200 {
+                // Few different values, so that many are equal.
+                let values: Vec<f32> = (0..16)
+                    .map(|_| {
+                        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        ((state >> 28) as f32 - 7.0) * 0.5
+                    })
+                    .collect();
+                let mut sorted: Vec<u32> = (0..16).collect();
+                sorted.sort_by(|a, b| {
+                    let (left, right) = (values[*a as usize], values[*b as usize]);
+                    right.total_cmp(&left).then(a.cmp(b))
+                });
+                assert_eq!(best(&values, count), sorted[..count], "{values:?}");
+            }
+        }
+    }
 }

@@ -89,8 +89,9 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
         stop,
     )?;
 
-    if !terminal.json() {
-        terminal.report(&summary);
+    match terminal.json() {
+        true => terminal.note(format!("serve it with\n  {}", summary.serve)),
+        false => terminal.report(&summary),
     }
     terminal.note(format!(
         "Wrote the adapter to `{}`; curves in `{}`",
