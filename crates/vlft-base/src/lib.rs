@@ -1,6 +1,8 @@
 //! What every layer stands on: one error type ([`Diagnostic`]), one way to create an output
-//! ([`output`]), one to tell contents apart ([`digest`]) and one to map a file ([`mmap`]). It knows nothing of records, images or tensors.
+//! ([`output`]), one to tell contents apart ([`digest`]), one to map a file ([`mmap`]) and one to copy a
+//! part of it ([`copy`]). It knows nothing of records, images or tensors.
 
+pub mod copy;
 mod diagnostic;
 pub mod digest;
 pub mod format;

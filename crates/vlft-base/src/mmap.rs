@@ -17,12 +17,18 @@ use crate::{Diagnostic, Result};
 /// # Errors
 /// A file that cannot be opened or mapped; an empty one cannot be mapped on every system.
 pub fn map(path: &Path) -> Result<Mmap> {
+    open(path).map(|(_, map)| map)
+}
+
+/// [`map`], and the file itself, for who copies parts of it ([`crate::copy`]).
+pub fn open(path: &Path) -> Result<(File, Mmap)> {
     let cannot = |e| Diagnostic::error("cannot read file").at(path).caused_by(e);
     check_regular(path).map_err(cannot)?;
     let file = File::open(path).map_err(cannot)?;
     // SAFETY: the mapping is read-only and private to us. Another process that truncates the file
     // while we read it would end us with SIGBUS; what we read is not written while it is used.
-    unsafe { Mmap::map(&file) }.map_err(cannot)
+    let map = unsafe { Mmap::map(&file) }.map_err(cannot)?;
+    Ok((file, map))
 }
 
 /// Says that these bytes will not be read again soon: their pages no longer count as ours. If they

@@ -185,6 +185,9 @@ impl Drop for PartialDir {
 /// Several at once: the disk then takes them together, thousands of small files many times faster.
 fn sync_below(dir: &Path) -> Result<()> {
     const THREADS: usize = 8;
+    /// From here on one call for the whole file system is the faster one (2 000 files: 0.8 s and no
+    /// CPU time of ours instead of 1.9 s and 0.25 s, measured 2026-11), though it waits for others' data.
+    const MANY: usize = 256;
     let (mut files, mut folders) = (Vec::new(), vec![dir.to_path_buf()]);
     let mut seen = 0;
     while let Some(folder) = folders.get(seen).cloned() {
@@ -196,6 +199,9 @@ fn sync_below(dir: &Path) -> Result<()> {
                 false => files.push(path),
             }
         }
+    }
+    if files.len() >= MANY && sync_all_of(dir) {
+        return Ok(());
     }
     let next = AtomicUsize::new(0);
     let sync_some = || -> Result<()> {
@@ -217,6 +223,18 @@ fn sync_below(dir: &Path) -> Result<()> {
         })
     })?;
     folders.iter().try_for_each(|folder| sync_directory(folder))
+}
+
+/// Waits for the whole file system of a directory. False where that cannot be asked for, or failed: then
+/// asking file by file says which.
+#[cfg(target_os = "linux")]
+fn sync_all_of(dir: &Path) -> bool {
+    File::open(dir).is_ok_and(|dir| rustix::fs::syncfs(dir).is_ok())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sync_all_of(_: &Path) -> bool {
+    false
 }
 
 fn create_parent(target: &Path) -> Result<()> {

@@ -8,6 +8,7 @@ use std::io::{self, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use vlft_base::copy;
 use vlft_base::format::bytes;
 use vlft_base::mmap::{self, Mmap};
 use vlft_base::output::cannot;
@@ -34,6 +35,7 @@ pub(super) type Zip = ZipArchive<Cursor<Bytes>>;
 
 pub(super) struct Archive {
     pub(super) path: PathBuf,
+    file: File,
     bytes: Bytes,
     zip: Zip,
     /// Regular files that pass all checks.
@@ -73,19 +75,19 @@ impl fmt::Display for Entry {
 }
 
 /// Maps a file and reads the directory at its end.
-fn open_zip(path: &Path) -> Result<(Bytes, Zip), (Cause, String)> {
+fn open_zip(path: &Path) -> Result<(File, Bytes, Zip), (Cause, String)> {
     let size = std::fs::metadata(path).map_err(|e| (Cause::Unreadable, e.to_string()))?;
     if size.len() == 0 {
         return Err((Cause::Damaged, "not a zip: the file is empty".to_owned()));
     }
-    let map = mmap::map(path).map_err(|e| {
+    let (file, map) = mmap::open(path).map_err(|e| {
         let cause = e.causes().first().cloned().unwrap_or_default();
         (Cause::Unreadable, cause)
     })?;
     let bytes = Bytes(Arc::new(map));
     let zip = ZipArchive::new(Cursor::new(bytes.clone()))
         .map_err(|e| (Cause::Damaged, format!("not a zip, or cut short: {e}")))?;
-    Ok((bytes, zip))
+    Ok((file, bytes, zip))
 }
 
 impl Archive {
@@ -99,7 +101,7 @@ impl Archive {
         encoding: Option<names::Encoding>,
         faults: &mut Faults,
     ) -> Result<Self, (Cause, String)> {
-        let (bytes, mut zip) = open_zip(path)?;
+        let (file, bytes, mut zip) = open_zip(path)?;
         if zip.has_duplicate_names() {
             for name in duplicate_names(&bytes) {
                 let text = format!("two entries are named `{}`", shown(&name));
@@ -117,6 +119,7 @@ impl Archive {
         let metadata = zip.metadata();
         let mut archive = Self {
             path: path.to_path_buf(),
+            file,
             bytes,
             zip,
             entries: Vec::new(),
@@ -208,8 +211,10 @@ pub(super) struct Reader<'a> {
 impl Reader<'_> {
     /// Writes the content of an entry to `to`, a file at `path`.
     pub(super) fn copy(&mut self, entry: usize, to: &mut File, path: &Path) -> Result<()> {
-        if let Some(content) = self.stored(entry)? {
-            return to.write_all(content).map_err(|e| cannot("write", path, e));
+        let archive = self.archive;
+        if let Some((start, content)) = self.stored(entry)? {
+            let from = &archive.file;
+            return copy::part(from, start, content, to).map_err(|e| cannot("write", path, e));
         }
         let mut failed_write = None;
         self.read(entry, &mut |content| {
@@ -256,9 +261,8 @@ impl Reader<'_> {
         Ok(same)
     }
 
-    /// The content of a stored entry where it lies, its checksum compared; `None` when it is
-    /// compressed.
-    fn stored(&mut self, number: usize) -> Result<Option<&[u8]>> {
+    /// Where a stored entry lies, and its content, its checksum compared; `None` when it is compressed.
+    fn stored(&mut self, number: usize) -> Result<Option<(u64, &[u8])>> {
         let entry = &self.archive.entries[number];
         if !entry.is_stored {
             return Ok(None);
@@ -266,11 +270,15 @@ impl Reader<'_> {
         let zipped = self.zip.by_index_raw(entry.index);
         let zipped = zipped.map_err(|e| self.archive.damaged(entry, &e))?;
         let (start, size) = (zipped.data_start(), zipped.compressed_size());
-        let slice = start.and_then(|start| {
-            let (start, size) = (usize::try_from(start).ok()?, usize::try_from(size).ok()?);
-            self.archive.content().get(start..start.checked_add(size)?)
+        let found = start.and_then(|start| {
+            let (first, size) = (usize::try_from(start).ok()?, usize::try_from(size).ok()?);
+            let slice = self
+                .archive
+                .content()
+                .get(first..first.checked_add(size)?)?;
+            Some((start, slice))
         });
-        let Some(slice) = slice else {
+        let Some((start, slice)) = found else {
             return Err(self.archive.damaged(entry, &"it lies outside the archive"));
         };
         if slice.len() as u64 != entry.bytes {
@@ -281,7 +289,7 @@ impl Reader<'_> {
         if crc32fast::hash(slice) != entry.crc32 {
             return Err(self.archive.damaged(entry, &"Invalid checksum"));
         }
-        Ok(Some(slice))
+        Ok(Some((start, slice)))
     }
 
     /// Decompresses; size and checksum are compared on the way.
