@@ -31,6 +31,13 @@ pub(crate) fn check_id(record: &Record) -> Option<Finding> {
 /// answers that say something, images only in user turns, texts without control tokens.
 pub fn check(record: &Record) -> Vec<Finding> {
     let mut findings = check_turns(&record.messages);
+    if let Some(control) = record.id.chars().find(|c| c.is_control()) {
+        let what = format!(
+            "the id contains the control character U+{:04X}",
+            control as u32
+        );
+        findings.push(Finding::new(Rule::ControlCharacter, ["id".into()], what));
+    }
     for (index, message) in record.messages.iter().enumerate() {
         findings.extend(check_message(index, message));
     }
@@ -538,6 +545,15 @@ mod tests {
             let messages = format!(r#"[{user},{{"role":"assistant","content":{assistant}}}]"#);
             assert_eq!(rules(&messages), [expected]);
         }
+    }
+
+    #[test]
+    fn an_id_is_of_one_line() {
+        let line = r#"{"id":"a\u001b[31m","messages":[{"role":"user","content":[{"type":"text","text":"q"}]},{"role":"assistant","content":[{"type":"text","text":"a"}]}]}"#;
+        let record = crate::jsonl::parse(line, "f", 1).unwrap();
+        let found = check(&record);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].rule, Rule::ControlCharacter);
     }
 
     #[test]

@@ -111,9 +111,9 @@ pub const RULES: &[About] = rules! {
         "`<|im_end|>` in a text ends the turn, `<|image_pad|>` is an image that is not there."
         "Remove it, or write it otherwise; the chat template adds the real ones. With `--model` the tokens of that tokenizer are looked for, without one those of Qwen."
     ControlCharacter Texts "control-character" Error
-        "a NUL or another control character in a text"
+        "a NUL or another control character in a text or an id"
         "It comes from a broken export, and the model would learn to write it."
-        "Remove it where the text is made; line breaks and tabs are fine."
+        "Remove it where the text is made; line breaks and tabs are fine in texts."
     ReplacementCharacter Texts "replacement-character" Warning
         "U+FFFD in a text: it was decoded wrongly once"
         "The letter that stood there is lost, and the model learns to write the mark."
