@@ -26,6 +26,15 @@ impl Sets {
         item as usize
     }
 
+    /// The smallest number of the set of each.
+    pub(crate) fn roots(&mut self) -> &[u32] {
+        for item in 0..self.parent.len() {
+            // What is above has a smaller number, and points at its root by now.
+            self.parent[item] = self.parent[self.parent[item] as usize];
+        }
+        &self.parent
+    }
+
     /// Whether they were apart before.
     pub(crate) fn join(&mut self, a: usize, b: usize) -> bool {
         let (a, b) = (self.root(a), self.root(b));

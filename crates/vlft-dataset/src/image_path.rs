@@ -3,6 +3,7 @@
 //! somewhere else.
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use vlft_base::output::cannot;
@@ -18,22 +19,24 @@ pub struct Found {
     /// It is not there relative to the JSONL file, only relative to the working directory. Such a
     /// dataset breaks as soon as it is used from elsewhere: warn.
     pub elsewhere: bool,
+    /// The size of the file.
+    pub bytes: u64,
 }
 
 /// Looks beside the JSONL file first, then in the working directory. `base` is the directory of the
 /// JSONL file.
 pub fn find(base: &Path, image: &str) -> Option<Found> {
-    let beside = beside(base, image);
-    if beside.is_file() {
-        return Some(Found {
-            path: beside,
-            elsewhere: false,
-        });
-    }
-    let here = PathBuf::from(image);
-    (here.is_relative() && here.is_file()).then_some(Found {
-        path: here,
-        elsewhere: true,
+    let file = |path: PathBuf, elsewhere| {
+        let is = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
+        Some(Found {
+            path,
+            elsewhere,
+            bytes: is.len(),
+        })
+    };
+    file(beside(base, image), false).or_else(|| {
+        let here = PathBuf::from(image);
+        here.is_relative().then(|| file(here, true)).flatten()
     })
 }
 

@@ -56,20 +56,20 @@ struct Line<'a> {
 const LEVELS_UP: usize = 4;
 
 impl KnownPages {
-    /// The first half of the SHA-256 of an image file: enough to tell images apart. `None` when no
-    /// manifest lists it, or when the file is no longer the one that was written (its size differs).
-    pub(crate) fn sha256(&self, image: &Path) -> Option<u128> {
+    /// The first half of the SHA-256 of an image file of `bytes` bytes: enough to tell images apart.
+    /// `None` when no manifest lists it, or when the file is no longer the one that was written (its
+    /// size differs).
+    pub(crate) fn sha256(&self, image: &Path, bytes: u64) -> Option<u128> {
         let places = self.places(base_of(image));
         if places.is_empty() {
             return None;
         }
         let name = image.file_name()?.to_str()?;
-        let size = fs::metadata(image).ok()?.len();
         places.iter().find_map(|place| {
             let table = &place.table;
             let at = table.keys.binary_search(&key(&place.prefix, name)).ok()?;
             let page = &table.pages[at];
-            (page.bytes == size)
+            (page.bytes == bytes)
                 .then(|| u128::from(page.sha256[0]) << 64 | u128::from(page.sha256[1]))
         })
     }
@@ -263,7 +263,10 @@ mod tests {
         }
         fs::write(root.join("pages/manifest.jsonl"), lines).unwrap();
         let known = KnownPages::default();
-        let sha = |path: &str| known.sha256(&root.join(path));
+        let sha = |path: &str| {
+            let path = root.join(path);
+            known.sha256(&path, fs::metadata(&path).map_or(0, |is| is.len()))
+        };
         assert_eq!(
             sha("pages/a.png"),
             Some(0x1111_1111_1111_1111_1111_1111_1111_1111)

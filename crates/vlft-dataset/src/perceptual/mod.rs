@@ -28,7 +28,7 @@ pub const NEAR: u32 = 56;
 const WORDS: usize = 8;
 
 /// 512 bits of a page's looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PageHash([u64; WORDS]);
 
 impl PageHash {

@@ -71,14 +71,12 @@ fn by_bands(hashes: &[PageHash]) -> Vec<NearPair> {
     });
     for band in 0..BANDS {
         let (ends, sorted) = sort_by_band(hashes, &different, band);
-        let roots: Vec<u32> = (0..hashes.len())
-            .map(|i| forest.sets.root(i) as u32)
-            .collect();
+        let roots = forest.sets.roots();
         let near: Vec<NearPair> = (0..BUCKETS)
             .into_par_iter()
             .flat_map_iter(|bucket| {
                 let start = if bucket == 0 { 0 } else { ends[bucket - 1] };
-                within(&sorted[start..ends[bucket]], hashes, &roots)
+                within(&sorted[start..ends[bucket]], hashes, roots)
             })
             .collect();
         forest.extend(near);

@@ -209,8 +209,13 @@ fn look(record: &Record, line: u64, ask: &Ask<'_>, base: &Path, pages: &KnownPag
     let meta = |key: &str| text_of(record.meta.as_ref()?.get(key)?);
     let answer = answer(record);
     let images = record.images().map(|image| {
-        let path = find(base, image).map_or_else(|| beside(base, image), |found| found.path);
-        let sha256 = pages.sha256(&path);
+        let (path, sha256) = match find(base, image) {
+            Some(found) => {
+                let sha256 = pages.sha256(&found.path, found.bytes);
+                (found.path, sha256)
+            }
+            None => (beside(base, image), None),
+        };
         (hash128(path.as_path()), path, sha256)
     });
     Looked {

@@ -11,7 +11,7 @@ use vlft_base::did_you_mean;
 use super::Decode;
 use super::image_file::{self, Looked};
 use crate::image_limits::MAX_ASPECT_RATIO;
-use crate::image_path::{base_of, beside, find, slashed};
+use crate::image_path::{Found, base_of, beside, find, slashed};
 use crate::json::Step;
 use crate::jsonl::shown;
 use crate::known_pages::KnownPages;
@@ -189,12 +189,13 @@ impl<'a> ImageRules<'a> {
                 Some("paths are relative to the JSONL file; `--fix-out` rewrites them".to_owned()),
             ));
         }
-        let (faults, id) = self.file(&found.path, &usable);
+        let (faults, id) = self.file(&found, &usable);
         findings.extend(faults);
         (findings, id)
     }
 
-    fn file(&self, path: &Path, image: &str) -> (Vec<Told>, ImageId) {
+    fn file(&self, found: &Found, image: &str) -> (Vec<Told>, ImageId) {
+        let path = found.path.as_path();
         let mut id = ImageId {
             path: hash(path),
             sha256: None,
@@ -204,7 +205,7 @@ impl<'a> ImageRules<'a> {
         if self.decode == Decode::None
             || !rules.any_of(Section::Images) && !rules.any_of(Section::Copies)
         {
-            id.sha256 = self.known_sha256(path);
+            id.sha256 = self.known_sha256(found);
             return (Vec::new(), id);
         }
         if let Some(sha256) = lock(&self.good).get(&id.path) {
@@ -220,7 +221,7 @@ impl<'a> ImageRules<'a> {
         };
         id.sha256 = match looked.content {
             Some(content) => Some(content.sha256),
-            None => self.known_sha256(path),
+            None => self.known_sha256(found),
         };
         id.looks = looked.content.and_then(|content| content.looks);
         let faults = faults(image, &looked);
@@ -236,9 +237,11 @@ impl<'a> ImageRules<'a> {
     }
 
     /// From the manifest; only needed to know copies.
-    fn known_sha256(&self, path: &Path) -> Option<u128> {
+    fn known_sha256(&self, found: &Found) -> Option<u128> {
         let wanted = self.rules.any_of(Section::Copies);
-        wanted.then(|| self.known.sha256(path)).flatten()
+        wanted
+            .then(|| self.known.sha256(&found.path, found.bytes))
+            .flatten()
     }
 
     fn missing(&self, image: &str) -> Told {

@@ -32,6 +32,30 @@ struct Image {
     document: u32,
 }
 
+/// What is left of an image while looks are compared, so that there is room for them.
+#[derive(Clone, Copy)]
+struct Seen {
+    path: u64,
+    line: u32,
+    document: u32,
+}
+
+impl From<Image> for Seen {
+    fn from(image: Image) -> Self {
+        let Image {
+            path,
+            sha256: _,
+            line,
+            document,
+        } = image;
+        Self {
+            path,
+            line,
+            document,
+        }
+    }
+}
+
 /// An image that has a twin in an earlier line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Twin {
@@ -76,8 +100,9 @@ impl Twins {
         let mut twins = Vec::new();
         let same = |a: &Image, b: &Image| a.sha256 != [0; 2] && a.sha256 == b.sha256;
         if rules.has(Rule::DuplicateImage) {
-            for group in self.images.chunk_by(same) {
-                told(Rule::DuplicateImage, group, &mut twins);
+            for group in self.images.chunk_by(same).filter(|group| group.len() > 1) {
+                let group: Vec<Seen> = group.iter().copied().map(Seen::from).collect();
+                told(Rule::DuplicateImage, &group, &mut twins);
             }
         }
         if rules.has(Rule::NearImage) {
@@ -90,31 +115,40 @@ impl Twins {
 
     fn near(self, each_look: impl FnOnce(&mut dyn FnMut(u128, PageHash)), twins: &mut Vec<Twin>) {
         let Self {
-            images,
+            mut images,
             looks: opened,
         } = self;
-        let mut seen: Vec<u32> = Vec::with_capacity(images.len());
-        let mut looks: Vec<PageHash> = Vec::with_capacity(images.len());
+        // The look of every image that has one, in the order of `images`: most do, and nothing else is
+        // kept beside it.
+        let mut has_look = vec![false; images.len()];
+        let mut looks: Vec<PageHash> = Vec::new();
         if opened.is_empty() {
-            let mut has_looks = vec![false; images.len()];
             each_look(&mut |sha256, page| {
                 if let Ok(at) = images.binary_search_by_key(&halves(sha256), |image| image.sha256)
                     && sha256 > 0
-                    && !std::mem::replace(&mut has_looks[at], true)
+                    && !std::mem::replace(&mut has_look[at], true)
                 {
-                    seen.push(at as u32);
-                    looks.push(page);
+                    looks.resize(images.len(), PageHash::default());
+                    looks[at] = page;
                 }
             });
         } else {
             let known: HashMap<u64, PageHash> = opened.into_iter().collect();
+            looks.resize(images.len(), PageHash::default());
             for (at, image) in images.iter().enumerate() {
                 if let Some(page) = known.get(&image.path) {
-                    seen.push(at as u32);
-                    looks.push(*page);
+                    has_look[at] = true;
+                    looks[at] = *page;
                 }
             }
         }
+        let mut has = has_look.iter();
+        images.retain(|_| has.next() == Some(&true));
+        let mut has = has_look.iter();
+        looks.retain(|_| has.next() == Some(&true));
+        drop(has_look);
+        let mut seen: Vec<Seen> = images.into_iter().map(Seen::from).collect();
+        seen.shrink_to_fit();
         // Whatever is near over others is one group.
         let pairs = near_pairs(&looks);
         let mut sets = Sets::new(looks.len());
@@ -125,13 +159,13 @@ impl Twins {
         }
         members.sort_unstable();
         members.dedup();
-        let mut grouped: Vec<(usize, Image)> = members
+        let mut grouped: Vec<(usize, Seen)> = members
             .into_iter()
-            .map(|index| (sets.root(index), images[seen[index] as usize]))
+            .map(|index| (sets.root(index), seen[index]))
             .collect();
         grouped.sort_unstable_by_key(|(root, image)| (*root, image.line, image.path));
         for group in grouped.chunk_by(|a, b| a.0 == b.0) {
-            let group: Vec<Image> = group.iter().map(|(_, image)| *image).collect();
+            let group: Vec<Seen> = group.iter().map(|(_, image)| *image).collect();
             told(Rule::NearImage, &group, twins);
         }
     }
@@ -142,7 +176,7 @@ fn halves(sha256: u128) -> [u64; 2] {
 }
 
 /// `group`: the same image in different files, by line.
-fn told(rule: Rule, group: &[Image], twins: &mut Vec<Twin>) {
+fn told(rule: Rule, group: &[Seen], twins: &mut Vec<Twin>) {
     let Some((first, rest)) = group.split_first() else {
         return;
     };
