@@ -6,7 +6,7 @@ use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::{AttentionGradients, AttentionOps, Pattern};
+use super::{AttentionGradients, AttentionOps, Kept, Pattern};
 use crate::gemm::{Matrix, Threads, multiply};
 use crate::host::{Rows, matrix};
 use crate::simd::{exp, max, sum2, vectorised};
@@ -110,11 +110,21 @@ impl AttentionOps for Flex {
 }
 
 impl AttentionGradients for Flex {
+    fn fused_attention_forward(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        pattern: Pattern,
+    ) -> (FlexTensor, Kept<Self>) {
+        (Self::fused_attention(q, k, v, pattern), None)
+    }
+
     fn fused_attention_backward(
         dy: FlexTensor,
         q: FlexTensor,
         k: FlexTensor,
         v: FlexTensor,
+        _: Kept<Self>,
         pattern: Pattern,
     ) -> [FlexTensor; 3] {
         let dy = Rows::new(dy);

@@ -1,12 +1,14 @@
 //! Scaled dot-product attention with grouped queries, within segments of rows.
 
 mod cpu;
+#[cfg(any(feature = "cuda", test))]
+mod cuda;
 mod reference;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::host::is_host_f32;
 use crate::tape::record;
@@ -29,7 +31,7 @@ pub struct Pattern {
 pub fn attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, pattern: &Pattern) -> Tensor<2> {
     let rows: usize = pattern.segments.iter().sum();
     assert_eq!(rows, q.dims()[0], "segments add up to all rows");
-    if !is_host_f32(&q) {
+    if !has_kernel(&q, pattern) {
         return reference::attention(q, k, v, pattern);
     }
     let (k, v) = (k.into_dispatch(), v.into_dispatch());
@@ -37,7 +39,33 @@ pub fn attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, pattern: &Pattern) ->
     Tensor::from_dispatch(y)
 }
 
-#[backend_extension(Autodiff, Flex)]
+/// Whether `device` is an NVIDIA GPU, but attention with heads of `head_dim` runs by its definition there:
+/// slow, and with all scores in memory. Whoever computes with it should say so.
+#[cfg(feature = "cuda")]
+pub fn lacks_kernel(device: &Device, head_dim: usize) -> bool {
+    cuda::lacks(device, head_dim)
+}
+
+/// The same without GPUs in this build: no.
+#[cfg(not(feature = "cuda"))]
+pub fn lacks_kernel(_device: &Device, _head_dim: usize) -> bool {
+    false
+}
+
+fn has_kernel(q: &Tensor<2>, pattern: &Pattern) -> bool {
+    is_host_f32(q) || has_gpu_kernel(q, pattern.head_dim)
+}
+
+#[cfg(feature = "cuda")]
+use cuda::takes as has_gpu_kernel;
+
+/// Not in this build.
+#[cfg(not(feature = "cuda"))]
+fn has_gpu_kernel(_q: &Tensor<2>, _head_dim: usize) -> bool {
+    false
+}
+
+#[backend_extension(Autodiff, Cube: cfg(feature = "cuda"), Flex)]
 pub(crate) trait AttentionOps: Backend {
     fn fused_attention(
         q: FloatTensor<Self>,
@@ -47,13 +75,25 @@ pub(crate) trait AttentionOps: Backend {
     ) -> FloatTensor<Self>;
 }
 
+/// What the backward may need from the forward besides its inputs: the output and one number per row
+/// and head. None: it does without.
+type Kept<B> = Option<[FloatTensor<B>; 2]>;
+
 pub(crate) trait AttentionGradients: AttentionOps {
+    fn fused_attention_forward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        pattern: Pattern,
+    ) -> (FloatTensor<Self>, Kept<Self>);
+
     /// Of q, k and v.
     fn fused_attention_backward(
         dy: FloatTensor<Self>,
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
+        kept: Kept<Self>,
         pattern: Pattern,
     ) -> [FloatTensor<Self>; 3];
 }
@@ -67,9 +107,10 @@ impl<B: AttentionGradients, C: CheckpointStrategy> AttentionOps for Autodiff<B, 
     ) -> FloatTensor<Self> {
         let nodes = [q.node(), k.node(), v.node()];
         let (q, k, v) = (q.into_primitive(), k.into_primitive(), v.into_primitive());
-        let y = B::fused_attention(q.clone(), k.clone(), v.clone(), pattern.clone());
+        let (y, kept) =
+            B::fused_attention_forward(q.clone(), k.clone(), v.clone(), pattern.clone());
         record::<B, C, 3>(nodes, y, move |dy, _| {
-            B::fused_attention_backward(dy, q, k, v, pattern).map(Some)
+            B::fused_attention_backward(dy, q, k, v, kept, pattern).map(Some)
         })
     }
 }

@@ -21,6 +21,7 @@ use std::ops::Range;
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use vlft_base::{Diagnostic, Result};
 use vlft_checkpoint::{Checkpoint, Config, Layout};
+use vlft_kernels::attention::lacks_kernel;
 use vlft_kernels::random::{Key, uniform};
 
 pub use answers::Head;
@@ -172,6 +173,22 @@ struct ImageFeatures {
     row_numbers: Vec<i32>,
 }
 
+/// One warning for each half of the model whose attention has no GPU kernel on a GPU.
+fn slow_attention(config: &Config, device: &Device) -> Vec<Diagnostic> {
+    let vision = config.vision.hidden_size / config.vision.num_heads;
+    let halves = [("language", config.text.head_dim), ("vision", vision)];
+    let slow = halves
+        .into_iter()
+        .filter(|(_, head_dim)| lacks_kernel(device, *head_dim));
+    slow.map(|(half, head_dim)| {
+        Diagnostic::warning(format!(
+            "no GPU kernel for attention with heads of {head_dim}: the {half} model takes the plain way"
+        ))
+        .hint("it is slow and keeps all scores in memory; published models have heads of 64, 72 or 128")
+    })
+    .collect()
+}
+
 impl Qwen3Vl {
     /// Reads a checkpoint. With `layout`, its modules get their adapters from the list passed to
     /// each call; without, the model runs bare.
@@ -212,6 +229,7 @@ impl Qwen3Vl {
             warnings: Vec::new(),
         };
         model.warnings = loader.finish()?;
+        model.warnings.extend(slow_attention(config, device));
         Ok(model)
     }
 
