@@ -1,6 +1,8 @@
 //! All whole-program tests: one test binary (`cargo test -p vlft --test suite`), one subject per
 //! module. Modules that need the trainer carry `#[cfg(feature = "train")]`.
 
+#[cfg(feature = "train")]
+mod bench;
 mod cli;
 #[cfg(feature = "train")]
 mod evaluating;

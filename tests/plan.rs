@@ -126,16 +126,54 @@ fn set_up(root: &Path, case: &Case) {
     fs::write(root.join("c.toml"), config).unwrap();
 }
 
-/// What was predicted, and what the run then had at most.
-fn predicted_and_measured(case: &Case) -> (Value, u64) {
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), case);
-    let said = run_in(dir.path(), &["plan", "c.toml", "--format", "json"]);
+/// A model with experts and random weights, and a config to train it for four steps.
+fn set_up_experts(root: &Path, base: &str) {
+    shapes_of(root, "30b-a3b");
+    let path = root.join("model/config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    for (table, key, value) in [
+        ("text_config", "num_hidden_layers", 8),
+        ("text_config", "hidden_size", 256),
+        ("text_config", "intermediate_size", 768),
+        ("text_config", "vocab_size", 4096),
+        ("text_config", "num_attention_heads", 8),
+        ("text_config", "num_key_value_heads", 2),
+        ("text_config", "head_dim", 32),
+        ("text_config", "num_experts", 16),
+        ("text_config", "num_experts_per_tok", 4),
+        ("text_config", "moe_intermediate_size", 192),
+        ("vision_config", "depth", 3),
+        ("vision_config", "hidden_size", 64),
+        ("vision_config", "intermediate_size", 128),
+        ("vision_config", "num_heads", 4),
+        ("vision_config", "out_hidden_size", 256),
+        ("vision_config", "num_position_embeddings", 256),
+    ] {
+        config[table][key] = json!(value);
+    }
+    config["vision_config"]["deepstack_visual_indexes"] = json!([0, 1]);
+    config["text_config"]["rope_scaling"]["mrope_section"] = json!([6, 5, 5]);
+    fs::write(&path, config.to_string()).unwrap();
+    let config = Config::from_json(&config, &path).unwrap();
+    write_random_weights(&root.join("model"), &config, 7, Storage::Bf16, u64::MAX).unwrap();
+    let records = format!("{}/data/train.jsonl", fixtures());
+    let config = format!(
+        "[model]\npath = \"model\"\nbase = \"{base}\"\n[lora]\nrank = 8\n\
+         targets = [\"q_proj\", \"k_proj\", \"v_proj\", \"o_proj\"]\n\
+         [data]\ntrain = \"{records}\"\nmin_pixels = 500_000\nmax_pixels = 600_000\n\
+         [train]\nmax_steps = 4\naccumulate = 1\n"
+    );
+    fs::write(root.join("c.toml"), config).unwrap();
+}
+
+/// What was predicted of the run in `root`, and what it then had at most.
+fn predicted_and_measured(root: &Path) -> (Value, u64) {
+    let said = run_in(root, &["plan", "c.toml", "--format", "json"]);
     assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));
     let plan: Value = serde_json::from_str(&said.stdout).unwrap();
-    let said = run_in(dir.path(), &["train", "c.toml", "--out", "run", "-q"]);
+    let said = run_in(root, &["train", "c.toml", "--out", "run", "-q"]);
     assert_eq!(said.code, Some(0), "{}", said.stderr);
-    let lines = metrics(&dir.path().join("run"));
+    let lines = metrics(&root.join("run"));
     let memory = &lines.last().unwrap()["memory"];
     assert_eq!(memory["predicted_bytes"], plan["memory"]["total_bytes"]);
     (
@@ -144,14 +182,20 @@ fn predicted_and_measured(case: &Case) -> (Value, u64) {
     )
 }
 
-/// By which share the prediction was off, and the parts of it to be read.
 fn deviation(case: &Case) -> (f64, String) {
-    let (memory, measured) = predicted_and_measured(case);
+    let dir = tempfile::tempdir().unwrap();
+    set_up(dir.path(), case);
+    deviation_in(dir.path(), case.name)
+}
+
+/// By which share the prediction was off, and the parts of it to be read.
+fn deviation_in(root: &Path, name: &str) -> (f64, String) {
+    let (memory, measured) = predicted_and_measured(root);
     let predicted = memory["total_bytes"].as_u64().unwrap();
     let deviation = predicted as f64 / measured as f64 - 1.0;
     let mut text = format!(
         "{:<38} predicted {:>10}   measured {:>10}   {:+.1} %   {}",
-        case.name,
+        name,
         format::bytes(predicted),
         format::bytes(measured),
         100.0 * deviation,
@@ -177,6 +221,15 @@ fn the_memory_of_five_runs_is_what_was_planned() {
             far.push(case.name);
         }
     }
+    for base in ["bf16", "nf4"] {
+        let dir = tempfile::tempdir().unwrap();
+        set_up_experts(dir.path(), base);
+        let (deviation, text) = deviation_in(dir.path(), &format!("experts, {base}"));
+        println!("{text}");
+        if deviation.abs() > 0.10 {
+            far.push("experts");
+        }
+    }
     assert!(far.is_empty(), "{far:?}");
 }
 
@@ -193,37 +246,80 @@ fn the_memory_of_a_run_is_what_was_planned() {
     assert!(deviation.abs() < 0.15, "{text}");
 }
 
+/// A run with experts, in every run of the tests.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_memory_of_experts_is_what_was_planned() {
+    let dir = tempfile::tempdir().unwrap();
+    set_up_experts(dir.path(), "nf4");
+    let (deviation, text) = deviation_in(dir.path(), "experts, nf4");
+    assert!(deviation.abs() < 0.15, "{text}");
+}
+
+/// The published one with experts: weights in four bits as docs/models.md has them, on one card.
+#[test]
+fn thirty_billion_with_experts_are_planned() {
+    let dir = tempfile::tempdir().unwrap();
+    eight_billion(
+        dir.path(),
+        "[lora]\ntargets = [\"q_proj\", \"k_proj\", \"v_proj\", \"o_proj\"]",
+    );
+    other_shapes(dir.path(), "30b-a3b");
+    let of = |base: &str| {
+        let base = format!("model.base={base}");
+        let (code, json) = planned(dir.path(), &["--gpu", "h200", "--set", &base]);
+        assert_eq!(code, Some(0), "{json}");
+        json
+    };
+    let (nf4, bf16) = (of("nf4"), of("bf16"));
+    let gib = |json: &Value, name: &str| {
+        let parts = json["memory"]["parts"].as_array().unwrap();
+        let part = parts.iter().find(|part| part[0] == name).unwrap();
+        part[1].as_u64().unwrap() as f64 / (1u64 << 30) as f64
+    };
+    assert!((14.0..14.8).contains(&gib(&nf4, "language_model")), "{nf4}");
+    assert!(
+        (55.0..56.5).contains(&gib(&bf16, "language_model")),
+        "{bf16}"
+    );
+    // A token sees 3.3 of the 29.9 B parameters of the layers.
+    let seconds = |json: &Value| json["time"]["seconds_per_step"].as_f64().unwrap();
+    other_shapes(dir.path(), "8b");
+    let eight = planned(dir.path(), &["--gpu", "h200", "--set", "model.base=bf16"]).1;
+    assert!(
+        seconds(&bf16) < seconds(&eight),
+        "{} {}",
+        seconds(&bf16),
+        seconds(&eight)
+    );
+}
+
+fn other_shapes(root: &Path, size: &str) {
+    fs::remove_dir_all(root.join("model")).unwrap();
+    shapes_of(root, size);
+}
+
 fn plan(root: &Path, args: &[&str]) -> Said {
     run_in(root, &[&["plan", "c.toml"], args].concat())
 }
 
-/// Only the sizes of the published 8B model: a plan reads no weights.
+/// The shapes of the published 8B model as `model`: a plan reads no weights.
+fn shapes_of(root: &Path, size: &str) {
+    let args = [
+        "bench",
+        "--write-model",
+        size,
+        "--no-weights",
+        "--out",
+        "model",
+        "-q",
+    ];
+    let said = run_in(root, &args);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+}
+
 fn eight_billion(root: &Path, more: &str) {
-    let (path, mut config) = tiny_without_weights(root);
-    for (key, value) in [
-        ("num_hidden_layers", 36),
-        ("hidden_size", 4096),
-        ("intermediate_size", 12_288),
-        ("vocab_size", 151_936),
-        ("num_attention_heads", 32),
-        ("num_key_value_heads", 8),
-        ("head_dim", 128),
-    ] {
-        config["text_config"][key] = json!(value);
-    }
-    config["text_config"]["rope_scaling"]["mrope_section"] = json!([24, 20, 20]);
-    for (key, value) in [
-        ("depth", 27),
-        ("hidden_size", 1152),
-        ("intermediate_size", 4304),
-        ("num_heads", 16),
-        ("out_hidden_size", 4096),
-        ("num_position_embeddings", 2304),
-    ] {
-        config["vision_config"][key] = json!(value);
-    }
-    config["vision_config"]["deepstack_visual_indexes"] = json!([8, 16, 24]);
-    fs::write(path, config.to_string()).unwrap();
+    shapes_of(root, "8b");
     let records = format!("{}/data/train.jsonl", fixtures());
     let config = format!(
         "[model]\npath = \"model\"\nbase = \"bf16\"\n[data]\ntrain = \"{records}\"\n\
@@ -271,7 +367,7 @@ fn the_8b_model_is_planned_without_its_weights() {
     };
     let (listed, dear) = (
         cost(&["--gpu", "a6000"]),
-        cost(&["--gpu", "a6000", "--price", "2.44"]),
+        cost(&["--gpu", "a6000", "--price", "0.98"]),
     );
     assert!((dear / listed - 2.0).abs() < 1e-9, "{listed} {dear}");
     // The layers are most of it.
@@ -363,4 +459,77 @@ fn a_plan_says_what_training_would_refuse() {
     );
     assert_eq!(said.code, Some(2), "{}", said.stderr);
     assert!(!dir.path().join("run").exists());
+}
+
+/// What the configs for the A6000 say of themselves is what a plan says of them.
+#[test]
+fn the_configs_for_the_a6000_quote_their_plans() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    shapes_of(root, "8b");
+    let records = |out: &str, shape: &[&str]| {
+        let asked = [
+            "bench",
+            "--model",
+            "model",
+            "--out",
+            out,
+            "--only-data",
+            "--records",
+            "2",
+            "-q",
+        ];
+        let said = run_in(root, &[&asked, shape].concat());
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        format!("data.train={out}/data/train.jsonl")
+    };
+    let short = records("short", &[]);
+    let long = records(
+        "long",
+        &[
+            "--images",
+            "5",
+            "--prompt-tokens",
+            "900",
+            "--answer-tokens",
+            "880",
+        ],
+    );
+    for name in ["lora", "qlora"] {
+        let path = repository().join(format!("configs/qwen3-vl-8b-{name}-a6000.toml"));
+        let text = fs::read_to_string(&path).unwrap();
+        // The plan needs no validation set, and there is none here.
+        fs::write(root.join("c.toml"), text.replace("\nval = ", "\n# val = ")).unwrap();
+        for (data, begins, tokens) in [
+            (
+                &short,
+                "#   a page and 1 200 tokens of text, 2 476 in all ",
+                2_476,
+            ),
+            (
+                &long,
+                "#   the longest record allowed, 8 104 tokens ",
+                8_104,
+            ),
+        ] {
+            let line = text.lines().find_map(|line| line.strip_prefix(begins));
+            let quoted = line.and_then(|rest| rest.trim().strip_suffix(" GiB"));
+            let quoted: f64 = quoted
+                .unwrap_or_else(|| panic!("{name}: {begins}"))
+                .parse()
+                .unwrap();
+            let (code, json) = planned(
+                root,
+                &["--gpu", "a6000", "--set", "model.path=model", "--set", data],
+            );
+            assert_eq!(code, Some(0), "{name}: {json}");
+            assert_eq!(json["largest"]["tokens"], tokens, "{name}");
+            let needs =
+                json["memory"]["total_bytes"].as_u64().unwrap() as f64 / (1u64 << 30) as f64;
+            assert!(
+                (quoted / needs - 1.0).abs() < 0.02,
+                "{name}: says {quoted}, needs {needs:.1} GiB"
+            );
+        }
+    }
 }

@@ -72,7 +72,7 @@ fn the_commands_of_the_readme_and_of_the_runbooks_run() {
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
-    let expected = if cfg!(feature = "train") { 9 } else { 7 };
+    let expected = if cfg!(feature = "train") { 21 } else { 15 };
     assert!(counts.ran >= expected, "{counts:?}");
 }
 
@@ -184,8 +184,12 @@ fn folder() -> tempfile::TempDir {
     let labels = fs::read(example.join("results.json")).unwrap();
     // Without the trainer there is an adapter all the same: one that PEFT wrote.
     if cfg!(not(feature = "train")) {
-        let adapter = root.join("runs/bol-01/adapter");
-        copy(&repository.join("tests/fixtures/adapter_b"), &adapter);
+        for run in ["bol-01", "rehearsal"] {
+            let adapter = root.join("runs").join(run).join("adapter");
+            copy(&repository.join("tests/fixtures/adapter_b"), &adapter);
+        }
+        let tiny = root.join("models/tiny");
+        copy(&repository.join("tests/fixtures/tiny"), &tiny);
     }
     fs::write(
         root.join("labels.zip"),

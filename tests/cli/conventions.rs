@@ -135,6 +135,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("convert", "tests/cli/cases/convert.txt"),
     ("demo", "runs the others"),
     ("train", "tests/train.rs"),
+    ("bench", "tests/bench.rs"),
     ("eval", "tests/evaluating.rs"),
     ("doctor", "looks at the machine"),
     ("completions", "prints a script"),

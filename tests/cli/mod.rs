@@ -8,6 +8,7 @@ mod inspect;
 mod many_machines;
 mod rasterize;
 mod rasterize_ends;
+mod runpod;
 mod scaffold;
 mod serving;
 mod unpack;

@@ -28,4 +28,4 @@ pub use family::{FAMILIES, Family, SUPPORTED};
 pub use layout::{Adapted, Group, Layout, LoraSpec, LoraTargets, Module, TEXT_TARGETS};
 pub use part::Part;
 pub use quant_state::QuantState;
-pub use random::write_random_weights;
+pub use random::{RandomWeights, write_random_weights};

@@ -2,6 +2,7 @@
 //! and to know the shapes of one that is not at hand.
 
 use serde_json::{Value, json};
+use vlft_base::{Diagnostic, Result, did_you_mean, one_of};
 
 use crate::config::Config;
 
@@ -49,7 +50,7 @@ static LARGE: Vision = Vision {
 const HEAD: usize = 128;
 
 /// Sizes from the published configs. The dense ones come first.
-pub static PUBLISHED: [Published; 5] = [
+pub static PUBLISHED: [Published; 6] = [
     dense("Qwen3-VL-2B", [2048, 6144, 28, 16], true, &SMALL),
     dense("Qwen3-VL-4B", [2560, 9728, 36, 32], true, &SMALL),
     dense("Qwen3-VL-8B", [4096, 12288, 36, 32], false, &LARGE),
@@ -62,6 +63,15 @@ pub static PUBLISHED: [Published; 5] = [
             width: 768,
         }),
         ..dense("Qwen3-VL-30B-A3B", [2048, 6144, 48, 32], false, &LARGE)
+    },
+    Published {
+        key_value_heads: 4,
+        experts: Some(Experts {
+            count: 128,
+            per_token: 8,
+            width: 1536,
+        }),
+        ..dense("Qwen3-VL-235B-A22B", [4096, 12288, 94, 64], false, &LARGE)
     },
 ];
 
@@ -86,30 +96,63 @@ const fn dense(
     }
 }
 
+/// The published model of a short name such as `8b` or `30b-a3b`.
+pub fn find(name: &str) -> Result<&'static Published> {
+    let wanted = name.to_ascii_lowercase();
+    let found = PUBLISHED.iter().find(|p| p.short_name() == wanted);
+    found.ok_or_else(|| {
+        let names: Vec<String> = PUBLISHED.iter().map(Published::short_name).collect();
+        let names = || names.iter().map(String::as_str);
+        let unknown = Diagnostic::error(format!("unknown size `{name}`")).expected(one_of(names()));
+        match did_you_mean(&wanted, names()) {
+            Some(near) => unknown.hint(format!("did you mean `{near}`?")),
+            None => unknown,
+        }
+    })
+}
+
 impl Published {
+    /// `8b`, `30b-a3b`.
+    pub fn short_name(&self) -> String {
+        let name = self.name.strip_prefix("Qwen3-VL-").unwrap_or(self.name);
+        name.to_ascii_lowercase()
+    }
+
     /// The one of this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         PUBLISHED.iter().find(|published| published.name == name)
     }
 
-    /// What its `config.json` says of sizes.
+    /// Its `config.json`, as transformers reads it; ids of tokens are those of the published tokenizer.
     pub fn json(&self) -> Value {
         let vision = self.vision;
+        let (architecture, family) = match self.experts {
+            None => ("Qwen3VLForConditionalGeneration", "qwen3_vl"),
+            Some(_) => ("Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe"),
+        };
         let mut json = json!({
-            "architectures": ["Qwen3VLForConditionalGeneration"],
-            "model_type": "qwen3_vl",
+            "architectures": [architecture],
+            "model_type": family,
             "image_token_id": 151_655,
+            "video_token_id": 151_656,
+            "vision_start_token_id": 151_652,
+            "vision_end_token_id": 151_653,
             "tie_word_embeddings": self.tied,
             "text_config": {
+                "model_type": format!("{family}_text"), "dtype": "bfloat16",
                 "vocab_size": 151_936, "hidden_size": self.d, "intermediate_size": self.ffn,
                 "num_hidden_layers": self.layers, "num_attention_heads": self.heads,
                 "num_key_value_heads": self.key_value_heads, "head_dim": HEAD,
                 "hidden_act": "silu", "rope_theta": 5_000_000, "max_position_embeddings": 262_144,
+                "attention_bias": false, "attention_dropout": 0.0, "initializer_range": 0.02,
+                "rms_norm_eps": 1e-6, "use_cache": true, "tie_word_embeddings": self.tied,
+                "bos_token_id": 151_643, "eos_token_id": 151_645,
                 "rope_scaling": {
                     "mrope_interleaved": true, "mrope_section": [24, 20, 20], "rope_type": "default"
                 }
             },
             "vision_config": {
+                "model_type": family, "in_channels": 3, "initializer_range": 0.02,
                 "depth": vision.depth, "hidden_size": vision.d, "intermediate_size": vision.ffn,
                 "num_heads": 16, "patch_size": 16, "temporal_patch_size": 2,
                 "spatial_merge_size": 2, "out_hidden_size": self.d,
@@ -118,8 +161,6 @@ impl Published {
             }
         });
         if let Some(experts) = &self.experts {
-            json["architectures"] = json!(["Qwen3VLMoeForConditionalGeneration"]);
-            json["model_type"] = json!("qwen3_vl_moe");
             let text = &mut json["text_config"];
             text["num_experts"] = json!(experts.count);
             text["num_experts_per_tok"] = json!(experts.per_token);
@@ -194,7 +235,17 @@ mod tests {
                 ("Qwen3-VL-8B", 8_767_123_696, 750),
                 ("Qwen3-VL-32B", 33_357_390_064, 1058),
                 ("Qwen3-VL-30B-A3B", 31_070_754_032, 882),
+                // The language model of Qwen3-235B-A22B, and this vision tower over 4096.
+                ("Qwen3-VL-235B-A22B", 235_093_634_560 + 576_388_336, 1388),
             ]
         );
+    }
+
+    #[test]
+    fn short_names_lead_to_models() {
+        assert_eq!(find("8B").unwrap().name, "Qwen3-VL-8B");
+        assert_eq!(find("30b-a3b").unwrap().name, "Qwen3-VL-30B-A3B");
+        let error = find("30b-a3").err().expect("no such size");
+        assert_eq!(error.hint_text(), Some("did you mean `30b-a3b`?"));
     }
 }

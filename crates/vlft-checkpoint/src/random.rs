@@ -1,21 +1,26 @@
-//! Writing a checkpoint of seeded random weights: for tests, the demo and benchmarks. Streamed, one
-//! tensor in memory at a time, sharded like a published model.
+//! Writing a checkpoint of seeded random weights: for tests, the demo and benchmarks. Streamed: a piece
+//! of a tensor per thread is in memory, whatever the model; sharded like a published one.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::path::Path;
 
 use half::bf16;
+use rand::SeedableRng;
 use rand::distr::{Distribution, Uniform};
-use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use safetensors::{Dtype, View};
+use rayon::prelude::*;
+use safetensors::Dtype;
 use serde_json::{Map, Value, json};
-use vlft_base::output::write_atomic;
-use vlft_base::{Diagnostic, Result};
+use vlft_base::Result;
+use vlft_base::output::{cannot, write_atomic};
 
 use crate::checkpoint::Storage;
 use crate::config::Config;
+
+/// Values of a tensor that one thread makes at a time.
+const PIECE: usize = 1 << 20;
 
 /// Writes `model.safetensors`, or shards of at most `max_shard_bytes` and their index.
 ///
@@ -28,66 +33,148 @@ pub fn write_random_weights(
     storage: Storage,
     max_shard_bytes: u64,
 ) -> Result<()> {
-    let dtype = if storage == Storage::Bf16 {
-        Dtype::BF16
-    } else {
-        Dtype::F32
-    };
-    let tensors = config.tensors().into_iter().enumerate();
-    let tensors = tensors.map(|(stream, (name, shape))| RandomTensor {
-        name,
-        shape,
-        dtype,
+    RandomWeights {
+        config,
         seed,
-        stream: stream as u64,
-    });
-
-    let mut shards: Vec<Vec<RandomTensor>> = vec![Vec::new()];
-    let mut size = 0;
-    for tensor in tensors {
-        if size > 0 && size + tensor.data_len() as u64 > max_shard_bytes {
-            shards.push(Vec::new());
-            size = 0;
-        }
-        size += tensor.data_len() as u64;
-        shards
-            .last_mut()
-            .expect("starts with one shard")
-            .push(tensor);
+        storage,
+        max_shard_bytes,
     }
-
-    let count = shards.len();
-    let mut weight_map = Map::new();
-    let mut total_size = 0;
-    for (number, shard) in (1..).zip(shards) {
-        let file = match count {
-            1 => "model.safetensors".to_string(),
-            _ => format!("model-{number:05}-of-{count:05}.safetensors"),
-        };
-        for tensor in &shard {
-            weight_map.insert(tensor.name.clone(), Value::String(file.clone()));
-            total_size += tensor.data_len();
-        }
-        let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-        let views = shard
-            .into_iter()
-            .map(|tensor| (tensor.name.clone(), tensor));
-        let path = dir.join(&file);
-        safetensors::serialize_to_file(views, Some(metadata), &path).map_err(|e| {
-            Diagnostic::error("cannot write weights")
-                .at(&path)
-                .caused_by(e)
-        })?;
-    }
-    if count > 1 {
-        let index = json!({ "metadata": { "total_size": total_size }, "weight_map": weight_map });
-        let text = serde_json::to_string_pretty(&index).expect("plain JSON values");
-        write_atomic(&dir.join("model.safetensors.index.json"), text.as_bytes())?;
-    }
-    Ok(())
+    .write(dir, &mut |_| {})
 }
 
-#[derive(Clone)]
+/// The weights of a model that nobody trained.
+pub struct RandomWeights<'a> {
+    pub config: &'a Config,
+    pub seed: u64,
+    pub storage: Storage,
+    pub max_shard_bytes: u64,
+}
+
+impl RandomWeights<'_> {
+    /// Of all tensors, without the headers of the files.
+    pub fn bytes(&self) -> u64 {
+        self.tensors().iter().map(RandomTensor::bytes).sum()
+    }
+
+    /// The same as [`write_random_weights`]. `written` gets the bytes of tensors so far.
+    pub fn write(&self, dir: &Path, written: &mut dyn FnMut(u64)) -> Result<()> {
+        let shards = self.shards();
+        let mut total_size = 0;
+        for (file, shard) in &shards {
+            let path = dir.join(file);
+            write_shard(&path, shard, &mut total_size, written)
+                .map_err(|e| cannot("write", &path, e))?;
+        }
+        match shards.len() {
+            1 => Ok(()),
+            _ => self.write_index(dir),
+        }
+    }
+
+    /// Only the list of which file holds which tensor, as of a model whose weights are elsewhere.
+    pub fn write_index(&self, dir: &Path) -> Result<()> {
+        let mut weight_map = Map::new();
+        for (file, shard) in self.shards() {
+            for tensor in shard {
+                weight_map.insert(tensor.name, Value::String(file.clone()));
+            }
+        }
+        let metadata = json!({ "total_size": self.bytes() });
+        let index = json!({ "metadata": metadata, "weight_map": weight_map });
+        let text = serde_json::to_string_pretty(&index).expect("plain JSON values");
+        write_atomic(&dir.join("model.safetensors.index.json"), text.as_bytes())
+    }
+
+    fn tensors(&self) -> Vec<RandomTensor> {
+        let dtype = match self.storage {
+            Storage::Bf16 => Dtype::BF16,
+            _ => Dtype::F32,
+        };
+        let tensors = self.config.tensors().into_iter().enumerate();
+        tensors
+            .map(|(stream, (name, shape))| RandomTensor {
+                name,
+                shape,
+                dtype,
+                seed: self.seed,
+                stream: stream as u64,
+            })
+            .collect()
+    }
+
+    /// The files and what is in them.
+    fn shards(&self) -> Vec<(String, Vec<RandomTensor>)> {
+        let mut shards: Vec<Vec<RandomTensor>> = vec![Vec::new()];
+        let mut size = 0;
+        for tensor in self.tensors() {
+            if size > 0 && size + tensor.bytes() > self.max_shard_bytes {
+                shards.push(Vec::new());
+                size = 0;
+            }
+            size += tensor.bytes();
+            let last = shards.last_mut().expect("starts with one shard");
+            last.push(tensor);
+        }
+        let count = shards.len();
+        let named = (1..).zip(shards).map(|(number, shard)| {
+            let file = match count {
+                1 => "model.safetensors".to_string(),
+                _ => format!("model-{number:05}-of-{count:05}.safetensors"),
+            };
+            (file, shard)
+        });
+        named.collect()
+    }
+}
+
+/// One file in the format of safetensors: the length of the header, the header, the tensors.
+fn write_shard(
+    path: &Path,
+    tensors: &[RandomTensor],
+    total: &mut u64,
+    written: &mut dyn FnMut(u64),
+) -> std::io::Result<()> {
+    // By name, as the library lays tensors of one type.
+    let mut tensors: Vec<&RandomTensor> = tensors.iter().collect();
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut header = Map::new();
+    header.insert("__metadata__".into(), json!({ "format": "pt" }));
+    let mut offset = 0;
+    for tensor in &tensors {
+        let end = offset + tensor.bytes();
+        header.insert(
+            tensor.name.clone(),
+            json!({ "dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [offset, end] }),
+        );
+        offset = end;
+    }
+    let mut header = serde_json::to_vec(&header).expect("plain JSON values");
+    // Data begins at a multiple of 8.
+    header.resize(header.len().next_multiple_of(8), b' ');
+
+    let mut file = BufWriter::new(File::create(path)?);
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(&header)?;
+    for tensor in tensors {
+        let pieces: Vec<Range<usize>> = (0..tensor.elements())
+            .step_by(PIECE)
+            .map(|start| start..(start + PIECE).min(tensor.elements()))
+            .collect();
+        for some in pieces.chunks(2 * rayon::current_num_threads()) {
+            let made: Vec<Vec<u8>> = some
+                .par_iter()
+                .map(|range| tensor.data(range.clone()))
+                .collect();
+            for bytes in made {
+                file.write_all(&bytes)?;
+                *total += bytes.len() as u64;
+            }
+            written(*total);
+        }
+    }
+    file.flush()
+}
+
 struct RandomTensor {
     name: String,
     shape: Vec<usize>,
@@ -98,11 +185,20 @@ struct RandomTensor {
 }
 
 impl RandomTensor {
-    fn values(&self) -> Vec<f32> {
-        let count = self.shape.iter().product();
+    fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn bytes(&self) -> u64 {
+        let bytes = if self.dtype == Dtype::BF16 { 2 } else { 4 };
+        (self.elements() * bytes) as u64
+    }
+
+    /// Some of its values: those of the whole tensor at these places.
+    fn values(&self, range: Range<usize>) -> Vec<f32> {
         let is_vector = self.shape.len() == 1;
         if is_vector && self.name.ends_with(".weight") {
-            return vec![1.0; count];
+            return vec![1.0; range.len()];
         }
         let deviation = if is_vector {
             0.02
@@ -118,33 +214,88 @@ impl RandomTensor {
         };
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(self.stream);
-        uniform_values(count, deviation * 3f32.sqrt(), &mut rng)
+        // A value of f32 takes one word of the stream.
+        rng.set_word_pos(range.start as u128);
+        let bound = deviation * 3f32.sqrt();
+        let uniform = Uniform::new_inclusive(-bound, bound).expect("a finite, ordered range");
+        range.map(|_| uniform.sample(&mut rng)).collect()
     }
-}
 
-fn uniform_values(count: usize, bound: f32, rng: &mut impl Rng) -> Vec<f32> {
-    let uniform = Uniform::new_inclusive(-bound, bound).expect("a finite, ordered range");
-    (0..count).map(|_| uniform.sample(rng)).collect()
-}
-
-impl View for RandomTensor {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        let values = self.values().into_iter();
-        Cow::Owned(match self.dtype {
+    fn data(&self, range: Range<usize>) -> Vec<u8> {
+        let values = self.values(range).into_iter();
+        match self.dtype {
             Dtype::BF16 => values
                 .flat_map(|v| bf16::from_f32(v).to_le_bytes())
                 .collect(),
             _ => values.flat_map(f32::to_le_bytes).collect(),
-        })
+        }
     }
-    fn data_len(&self) -> usize {
-        let bytes = if self.dtype == Dtype::BF16 { 2 } else { 4 };
-        self.shape.iter().product::<usize>() * bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Checkpoint;
+    use crate::published;
+
+    #[test]
+    fn pieces_are_what_one_pass_over_the_tensor_makes() {
+        let tensor = RandomTensor {
+            name: "model.a.weight".into(),
+            shape: vec![37, 41],
+            dtype: Dtype::F32,
+            seed: 3,
+            stream: 5,
+        };
+        let whole = tensor.values(0..37 * 41);
+        for piece in [1, 7, 64, 500] {
+            let pieces: Vec<f32> = (0..whole.len())
+                .step_by(piece)
+                .flat_map(|start| tensor.values(start..(start + piece).min(whole.len())))
+                .collect();
+            assert_eq!(pieces, whole, "pieces of {piece}");
+        }
+        let mean = whole.iter().sum::<f32>() / whole.len() as f32;
+        let squares: f32 = whole.iter().map(|x| x * x).sum();
+        assert!(mean.abs() < 0.02 && (squares / whole.len() as f32 * 41.0 - 1.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn shards_are_read_back_as_one_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut json = published::find("2b").unwrap().json();
+        for (table, key, value) in [
+            ("text_config", "vocab_size", 64),
+            ("text_config", "hidden_size", 32),
+            ("text_config", "intermediate_size", 40),
+            ("text_config", "num_hidden_layers", 3),
+            ("vision_config", "depth", 3),
+            ("vision_config", "hidden_size", 64),
+            ("vision_config", "intermediate_size", 48),
+            ("vision_config", "out_hidden_size", 32),
+        ] {
+            json[table][key] = json!(value);
+        }
+        json["vision_config"]["deepstack_visual_indexes"] = json!([0, 1]);
+        let config = Config::from_json(&json, Path::new("config.json")).unwrap();
+        let weights = RandomWeights {
+            config: &config,
+            seed: 1,
+            storage: Storage::Bf16,
+            max_shard_bytes: 300_000,
+        };
+        let mut seen = 0;
+        weights
+            .write(dir.path(), &mut |bytes| seen = bytes)
+            .unwrap();
+        assert_eq!(seen, weights.bytes());
+        let files = std::fs::read_dir(dir.path()).unwrap().count();
+        assert!(files > 3, "{files}");
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        checkpoint.check(&config.tensors()).unwrap();
+        for tensor in weights.tensors() {
+            let bytes = checkpoint.bytes_of(&tensor.name).unwrap();
+            assert_eq!(bytes, tensor.data(0..tensor.elements()), "{}", tensor.name);
+        }
     }
 }

@@ -6,6 +6,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 
+use crate::profile::{Family, span};
 use crate::random::{Key, uniform};
 use crate::tape::record;
 
@@ -36,7 +37,7 @@ impl<B: Backend + DropoutOps, C: CheckpointStrategy> DropoutOps for Autodiff<B, 
     fn dropout(x: FloatTensor<Self>, probability: f64, key: Key) -> FloatTensor<Self> {
         let node = x.node();
         let y = B::dropout(x.into_primitive(), probability, key);
-        record::<B, C, 1>([node], y, move |dy, _| {
+        record::<B, C, 1>(Family::Dropout, [node], y, move |dy, _| {
             [Some(B::dropout(dy, probability, key))]
         })
     }
@@ -44,6 +45,7 @@ impl<B: Backend + DropoutOps, C: CheckpointStrategy> DropoutOps for Autodiff<B, 
 
 /// [`DropoutOps::dropout`] over tensors. `probability` is in [0, 1).
 pub fn dropout<const R: usize>(x: Tensor<R>, probability: f64, key: Key) -> Tensor<R> {
+    let _span = span(Family::Dropout);
     Tensor::from_dispatch(<Dispatch as DropoutOps>::dropout(
         x.into_dispatch(),
         probability,

@@ -18,6 +18,7 @@ pub mod grouped;
 pub mod linear;
 pub mod nf4;
 pub mod norm;
+pub mod profile;
 pub mod random;
 pub mod reduce;
 pub mod rotary;

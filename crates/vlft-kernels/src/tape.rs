@@ -8,17 +8,21 @@ use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
 
+use crate::profile::{Family, span};
+
 /// The tracked output `y` of an operation whose differentiable inputs are `inputs`.
 ///
 /// `backward` gets the gradient of `y` and which inputs want theirs, and returns those; what it
-/// captures is what is kept between the passes. It is dropped at once if no input is tracked.
+/// captures is what is kept between the passes. It is dropped at once if no input is tracked. Its time
+/// is `family`'s.
 pub(crate) fn record<B: Backend, C: CheckpointStrategy, const N: usize>(
+    family: Family,
     inputs: [NodeGuard; N],
     y: FloatTensor<B>,
     backward: impl FnOnce(FloatTensor<B>, [bool; N]) -> [Option<FloatTensor<B>>; N] + Send + 'static,
 ) -> FloatTensor<Autodiff<B, C>> {
     // Everything is kept: burn's own checkpointing of single operations is not used.
-    match Step(backward)
+    match Step(family, backward)
         .prepare::<C>(inputs)
         .compute_bound()
         .stateful()
@@ -28,7 +32,7 @@ pub(crate) fn record<B: Backend, C: CheckpointStrategy, const N: usize>(
     }
 }
 
-struct Step<F>(F);
+struct Step<F>(Family, F);
 
 impl<F> fmt::Debug for Step<F> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -44,9 +48,10 @@ where
     type State = ();
 
     fn backward(self, ops: Ops<(), N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let _span = span(self.0);
         let dy = grads.consume::<B>(&ops.node);
         let wanted = ops.parents.each_ref().map(Option::is_some);
-        let gradients = (self.0)(dy, wanted);
+        let gradients = (self.1)(dy, wanted);
         for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
                 grads.register::<B>(parent.id, gradient);

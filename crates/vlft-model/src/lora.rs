@@ -11,6 +11,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use vlft_kernels::dropout::dropout;
 use vlft_kernels::linear::add_low_rank;
+use vlft_kernels::profile::{Family, span};
 use vlft_kernels::random::Key;
 use vlft_kernels::reduce::sum_of_squares;
 
@@ -173,6 +174,7 @@ impl AdapterGradients {
 
     /// L2 norm over all gradients, summed in a fixed order.
     pub fn norm(&self) -> f64 {
+        let _span = span(Family::Optimizer);
         let pairs = self.pairs.iter().flatten();
         let squares =
             pairs.map(|pair| sum_of_squares(pair.a.clone()) + sum_of_squares(pair.b.clone()));

@@ -27,7 +27,7 @@ enum Memory<T> {
 /// The allocator keeps smaller pieces for the next image anyway.
 const MAPPED_FROM_BYTES: usize = 4 << 20;
 /// What is kept for later images: two of the largest, or a dozen of the usual ones.
-const MAX_KEPT_BYTES: usize = 192 << 20;
+pub const MAX_KEPT_BYTES: usize = 192 << 20;
 
 static KEPT: Mutex<Vec<MmapMut>> = Mutex::new(Vec::new());
 

@@ -3,6 +3,7 @@
 mod answers;
 mod base;
 pub mod batch;
+pub mod bench;
 mod best;
 mod checkpoint;
 pub mod config;

@@ -9,9 +9,8 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -85,7 +84,55 @@ pub struct Stream<'a> {
     workers: Workers,
     requests: Box<dyn Iterator<Item = Vec<usize>> + 'a>,
     ahead: VecDeque<Receiver<std::thread::Result<Loaded>>>,
-    dropped: Arc<AtomicBool>,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+/// Requests that nobody has taken yet, and how many are being worked on.
+///
+/// At most as many as there are threads: a thread that waits for a part of its image would otherwise
+/// begin with the next micro-batch meanwhile, and all of them would be half-made at once.
+#[derive(Default)]
+struct Waiting {
+    requests: VecDeque<Request>,
+    in_work: usize,
+}
+
+/// The places of a micro-batch's records, and whom to tell.
+struct Request {
+    indices: Vec<usize>,
+    to: Sender<std::thread::Result<Loaded>>,
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    // Whoever panicked while holding it had only pushed or popped.
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes micro-batches until nobody waits, unless enough threads do so already.
+fn work(samples: &Samples, waiting: &Mutex<Waiting>, threads: usize) {
+    {
+        let mut waiting = lock(waiting);
+        if waiting.in_work == threads {
+            return;
+        }
+        waiting.in_work += 1;
+    }
+    loop {
+        let next = {
+            let mut waiting = lock(waiting);
+            let next = waiting.requests.pop_front();
+            if next.is_none() {
+                waiting.in_work -= 1;
+            }
+            next
+        };
+        let Some(Request { indices, to }) = next else {
+            return;
+        };
+        let made = catch_unwind(AssertUnwindSafe(|| load(samples, &indices)));
+        // Nobody listens any more: not an error.
+        let _ = to.send(made);
+    }
 }
 
 impl<'a> Stream<'a> {
@@ -101,7 +148,7 @@ impl<'a> Stream<'a> {
             workers: workers.clone(),
             requests: Box::new(requests),
             ahead: VecDeque::new(),
-            dropped: Arc::default(),
+            waiting: Arc::default(),
         }
     }
 
@@ -111,15 +158,13 @@ impl<'a> Stream<'a> {
             let Some(indices) = self.requests.next() else {
                 return;
             };
-            let (send, receive) = channel();
-            let (samples, dropped) = (self.samples.clone(), self.dropped.clone());
-            pool.spawn_fifo(move || {
-                if !dropped.load(Ordering::Relaxed) {
-                    let made = catch_unwind(AssertUnwindSafe(|| load(&samples, &indices)));
-                    // Nobody listens any more: not an error.
-                    let _ = send.send(made);
-                }
-            });
+            let (to, receive) = channel();
+            lock(&self.waiting)
+                .requests
+                .push_back(Request { indices, to });
+            let (samples, waiting) = (self.samples.clone(), self.waiting.clone());
+            let threads = pool.current_num_threads();
+            pool.spawn_fifo(move || work(&samples, &waiting, threads));
             self.ahead.push_back(receive);
         }
     }
@@ -149,7 +194,7 @@ impl Iterator for Stream<'_> {
 
 impl Drop for Stream<'_> {
     fn drop(&mut self) {
-        self.dropped.store(true, Ordering::Relaxed);
+        lock(&self.waiting).requests.clear();
     }
 }
 

@@ -2,6 +2,7 @@
 //! norm. Moments are f32 like the adapters.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use vlft_kernels::profile::{Family, span};
 use vlft_model::lora::Pair;
 use vlft_model::{AdapterGradients, Adapters};
 
@@ -54,6 +55,7 @@ impl AdamW {
         adapters: &mut Adapters,
         gradients: &AdapterGradients,
     ) {
+        let _span = span(Family::Optimizer);
         let mut pairs = adapters.pairs().to_vec();
         for (((pair, state), gradient), rates) in pairs
             .iter_mut()
@@ -159,6 +161,7 @@ fn values(tensor: Tensor<2>) -> Vec<f32> {
 
 /// Scales all gradients so that their norm is at most `max_norm`; 0 means off.
 pub(crate) fn clip(gradients: AdapterGradients, norm: f64, max_norm: f64) -> AdapterGradients {
+    let _span = span(Family::Optimizer);
     // torch's own guard against dividing by zero.
     let factor = max_norm / (norm + 1e-6);
     if max_norm > 0.0 && factor < 1.0 {

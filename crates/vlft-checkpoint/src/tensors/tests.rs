@@ -2,20 +2,11 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::layout::{Layout, LoraSpec, LoraTargets};
+use crate::published;
 
-/// What differs between the published members of the family.
+/// What follows from the config of a published model.
 struct Member {
     name: &'static str,
-    hidden: usize,
-    ffn: usize,
-    layers: usize,
-    heads: usize,
-    kv_heads: usize,
-    /// Width of an expert.
-    experts: Option<usize>,
-    tied: bool,
-    /// The larger of the two vision towers.
-    big: bool,
     parameters: usize,
     tensors: usize,
     /// LoRA r = 16 on every language target that there is.
@@ -25,84 +16,36 @@ struct Member {
 const MEMBERS: [Member; 6] = [
     Member {
         name: "2B",
-        hidden: 2048,
-        ffn: 6144,
-        layers: 28,
-        heads: 16,
-        kv_heads: 8,
-        experts: None,
-        tied: true,
-        big: false,
         parameters: 2_127_532_032,
         tensors: 625,
         lora: 17_432_576,
     },
     Member {
         name: "4B",
-        hidden: 2560,
-        ffn: 9728,
-        layers: 36,
-        heads: 32,
-        kv_heads: 8,
-        experts: None,
-        tied: true,
-        big: false,
         parameters: 4_437_815_808,
         tensors: 713,
         lora: 33_030_144,
     },
     Member {
         name: "8B",
-        hidden: 4096,
-        ffn: 12288,
-        layers: 36,
-        heads: 32,
-        kv_heads: 8,
-        experts: None,
-        tied: false,
-        big: true,
         parameters: 8_767_123_696,
         tensors: 750,
         lora: 43_646_976,
     },
     Member {
         name: "32B",
-        hidden: 5120,
-        ffn: 25600,
-        layers: 64,
-        heads: 64,
-        kv_heads: 8,
-        experts: None,
-        tied: false,
-        big: true,
         parameters: 33_357_390_064,
         tensors: 1058,
         lora: 134_217_728,
     },
     Member {
         name: "30B-A3B",
-        hidden: 2048,
-        ffn: 6144,
-        layers: 48,
-        heads: 32,
-        kv_heads: 4,
-        experts: Some(768),
-        tied: false,
-        big: true,
         parameters: 31_070_754_032,
         tensors: 882,
         lora: 13_369_344,
     },
     Member {
         name: "235B-A22B",
-        hidden: 4096,
-        ffn: 12288,
-        layers: 94,
-        heads: 64,
-        kv_heads: 4,
-        experts: Some(1536),
-        tied: false,
-        big: true,
         // The language model of Qwen3-235B-A22B, and this vision tower over 4096.
         parameters: 235_093_634_560 + 576_388_336,
         tensors: 1388,
@@ -112,44 +55,7 @@ const MEMBERS: [Member; 6] = [
 
 impl Member {
     fn json(&self) -> Value {
-        let (depth, dv, dv_ffn, deepstack) = match self.big {
-            true => (27, 1152, 4304, [8, 16, 24]),
-            false => (24, 1024, 4096, [5, 11, 17]),
-        };
-        let mut json = json!({
-            "architectures": ["Qwen3VLForConditionalGeneration"],
-            "model_type": "qwen3_vl",
-            "image_token_id": 151655,
-            "tie_word_embeddings": self.tied,
-            "text_config": {
-                "vocab_size": 151936, "hidden_size": self.hidden, "intermediate_size": self.ffn,
-                "num_hidden_layers": self.layers, "num_attention_heads": self.heads,
-                "num_key_value_heads": self.kv_heads, "head_dim": 128, "hidden_act": "silu",
-                "rope_theta": 5000000,
-                "rope_scaling": {"mrope_interleaved": true, "mrope_section": [24, 20, 20], "rope_type": "default"}
-            },
-            "vision_config": {
-                "depth": depth, "hidden_size": dv, "intermediate_size": dv_ffn, "num_heads": 16,
-                "patch_size": 16, "temporal_patch_size": 2, "spatial_merge_size": 2,
-                "out_hidden_size": self.hidden, "num_position_embeddings": 2304,
-                "deepstack_visual_indexes": deepstack, "hidden_act": "gelu_pytorch_tanh"
-            }
-        });
-        if let Some(width) = self.experts {
-            json["architectures"] = json!(["Qwen3VLMoeForConditionalGeneration"]);
-            json["model_type"] = json!("qwen3_vl_moe");
-            for (key, value) in [
-                ("num_experts", json!(128)),
-                ("num_experts_per_tok", json!(8)),
-                ("moe_intermediate_size", json!(width)),
-                ("decoder_sparse_step", json!(1)),
-                ("mlp_only_layers", json!([])),
-                ("norm_topk_prob", json!(true)),
-            ] {
-                json["text_config"][key] = value;
-            }
-        }
-        json
+        published::find(self.name).unwrap().json()
     }
 
     fn config(&self) -> Config {
@@ -158,7 +64,7 @@ impl Member {
 
     /// Every target that the model has.
     fn spec(&self) -> LoraSpec {
-        match self.experts {
+        match self.config().text.experts {
             None => LoraSpec::default(),
             Some(_) => names(&["q_proj", "k_proj", "v_proj", "o_proj"]),
         }

@@ -129,6 +129,21 @@ pub(super) fn config(size: &Size, tokenizer: &Tokenizer) -> Value {
     })
 }
 
+/// A config with its ids of special tokens replaced by this tokenizer's.
+pub(super) fn with_ids_of(mut config: Value, tokenizer: &Tokenizer) -> Value {
+    for (key, token) in [
+        ("image_token_id", "<|image_pad|>"),
+        ("video_token_id", "<|video_pad|>"),
+        ("vision_start_token_id", "<|vision_start|>"),
+        ("vision_end_token_id", "<|vision_end|>"),
+    ] {
+        config[key] = json!(tokenizer.id(token));
+    }
+    config["text_config"]["bos_token_id"] = json!(tokenizer.id("<|endoftext|>"));
+    config["text_config"]["eos_token_id"] = json!(tokenizer.id("<|im_end|>"));
+    config
+}
+
 pub(super) fn generation(tokenizer: &Tokenizer) -> Value {
     json!({
         "bos_token_id": tokenizer.id("<|endoftext|>"),
@@ -140,9 +155,9 @@ pub(super) fn generation(tokenizer: &Tokenizer) -> Value {
 }
 
 /// The two "edges" are areas in pixels: so the published files say it.
-pub(super) fn preprocessor(size: &Size) -> Value {
+pub(super) fn preprocessor([min_pixels, max_pixels]: [u32; 2]) -> Value {
     json!({
-        "size": { "longest_edge": size.max_pixels, "shortest_edge": size.min_pixels },
+        "size": { "longest_edge": max_pixels, "shortest_edge": min_pixels },
         "patch_size": 16,
         "temporal_patch_size": 2,
         "merge_size": 2,

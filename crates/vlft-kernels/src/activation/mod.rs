@@ -9,10 +9,12 @@ use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
 use crate::host::is_host_f32;
+use crate::profile::{Family, span};
 use crate::tape::record;
 
 /// `silu(gate) * up`, the feed-forward gate of the language model. `[N, C]` each.
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    let _span = span(Family::Activation);
     if !is_host_f32(&gate) {
         return reference::swiglu(gate, up);
     }
@@ -25,6 +27,7 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
 /// GELU in its tanh form, `gelu_pytorch_tanh`:
 /// `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
 pub fn gelu_tanh(x: Tensor<2>) -> Tensor<2> {
+    let _span = span(Family::Activation);
     if !is_host_f32(&x) {
         return reference::gelu_tanh(x);
     }
@@ -33,6 +36,7 @@ pub fn gelu_tanh(x: Tensor<2>) -> Tensor<2> {
 
 /// GELU with the exact error function, as the mergers use it.
 pub fn gelu_erf(x: Tensor<2>) -> Tensor<2> {
+    let _span = span(Family::Activation);
     if !is_host_f32(&x) {
         return reference::gelu_erf(x);
     }
@@ -72,7 +76,7 @@ impl<B: ActivationGradients, C: CheckpointStrategy> ActivationOps for Autodiff<B
         let nodes = [gate.node(), up.node()];
         let (gate, up) = (gate.into_primitive(), up.into_primitive());
         let y = B::fused_swiglu(gate.clone(), up.clone());
-        record::<B, C, 2>(nodes, y, move |dy, _| {
+        record::<B, C, 2>(Family::Activation, nodes, y, move |dy, _| {
             B::fused_swiglu_backward(dy, gate, up).map(Some)
         })
     }
@@ -80,7 +84,7 @@ impl<B: ActivationGradients, C: CheckpointStrategy> ActivationOps for Autodiff<B
     fn fused_gelu(x: FloatTensor<Self>, form: Gelu) -> FloatTensor<Self> {
         let (node, x) = (x.node(), x.into_primitive());
         let y = B::fused_gelu(x.clone(), form);
-        record::<B, C, 1>([node], y, move |dy, _| {
+        record::<B, C, 1>(Family::Activation, [node], y, move |dy, _| {
             [Some(B::fused_gelu_backward(dy, x, form))]
         })
     }

@@ -11,6 +11,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{Device, Tensor};
 
 use crate::host::is_host_f32;
+use crate::profile::{Family, span};
 use crate::tape::record;
 
 /// Who may look at whom.
@@ -29,6 +30,7 @@ pub struct Pattern {
 /// `q`: `[N, Hq D]`; `k`, `v`: `[N, Hkv D]`; Hq is a multiple of Hkv and query head i reads key head
 /// `i / (Hq / Hkv)`. Returns `[N, Hq D]`.
 pub fn attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, pattern: &Pattern) -> Tensor<2> {
+    let _span = span(Family::Attention);
     let rows: usize = pattern.segments.iter().sum();
     assert_eq!(rows, q.dims()[0], "segments add up to all rows");
     if !has_kernel(&q, pattern) {
@@ -109,7 +111,7 @@ impl<B: AttentionGradients, C: CheckpointStrategy> AttentionOps for Autodiff<B, 
         let (q, k, v) = (q.into_primitive(), k.into_primitive(), v.into_primitive());
         let (y, kept) =
             B::fused_attention_forward(q.clone(), k.clone(), v.clone(), pattern.clone());
-        record::<B, C, 3>(nodes, y, move |dy, _| {
+        record::<B, C, 3>(Family::Attention, nodes, y, move |dy, _| {
             B::fused_attention_backward(dy, q, k, v, kept, pattern).map(Some)
         })
     }

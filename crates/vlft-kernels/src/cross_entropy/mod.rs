@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 
 use crate::host::is_host_f32;
 use crate::linear::linear;
+use crate::profile::{Family, span};
 
 /// Logit elements held at a time: 16 Mi, 64 MiB in f32.
 const CHUNK_ELEMENTS: usize = 16 << 20;
@@ -29,6 +30,7 @@ pub fn cross_entropy(
     targets: &[i32],
     with_gradient: bool,
 ) -> CrossEntropy {
+    let _span = span(Family::Loss);
     let vocabulary = weight.dims()[0];
     cross_entropy_in_chunks(
         hidden,

@@ -19,6 +19,7 @@ pub(crate) use cpu::{for_groups, multiply_rows};
 pub use groups::Groups;
 
 use crate::host::is_host_f32;
+use crate::profile::{Family, span};
 use crate::tape::record;
 
 /// How the matrix of each group lies in a stack of them.
@@ -50,6 +51,7 @@ impl Order {
 
 /// The copies of the rows, sorted by group: `[N, d]` -> `[S, d]`.
 pub fn spread(x: Tensor<2>, groups: &Arc<Groups>) -> Tensor<2> {
+    let _span = span(Family::Experts);
     assert_eq!(x.dims()[0], groups.rows(), "every row is sent somewhere");
     if !is_host_f32(&x) {
         return reference::spread(x, groups);
@@ -59,6 +61,7 @@ pub fn spread(x: Tensor<2>, groups: &Arc<Groups>) -> Tensor<2> {
 
 /// The weighted sum of each row's copies: `y`: `[S, d]`, `weights`: `[N, per row]` -> `[N, d]`.
 pub fn collect(y: Tensor<2>, weights: Tensor<2>, groups: &Arc<Groups>) -> Tensor<2> {
+    let _span = span(Family::Experts);
     assert_eq!(y.dims()[0], groups.copies(), "a row for every copy");
     assert_eq!(
         weights.dims(),
@@ -77,6 +80,7 @@ pub fn collect(y: Tensor<2>, weights: Tensor<2>, groups: &Arc<Groups>) -> Tensor
 /// The matrices are constants to autodiff and may be held in 16 bits; one becomes f32 for its
 /// product only, and nothing but the stack as it is held waits for the backward.
 pub fn linear(x: Tensor<2>, weights: Tensor<3>, order: Order, groups: &Arc<Groups>) -> Tensor<2> {
+    let _span = span(Family::Experts);
     assert_eq!(x.dims()[0], groups.copies(), "a row for every copy");
     assert_eq!(
         weights.dims()[0],
@@ -137,7 +141,7 @@ impl<B: GroupedGradients, C: CheckpointStrategy> GroupedOps for Autodiff<B, C> {
     fn fused_spread(x: FloatTensor<Self>, groups: Arc<Groups>) -> FloatTensor<Self> {
         let node = x.node();
         let y = B::fused_spread(x.into_primitive(), groups.clone());
-        record::<B, C, 1>([node], y, move |dy, _| {
+        record::<B, C, 1>(Family::Experts, [node], y, move |dy, _| {
             [Some(B::fused_spread_backward(dy, &groups))]
         })
     }
@@ -150,7 +154,7 @@ impl<B: GroupedGradients, C: CheckpointStrategy> GroupedOps for Autodiff<B, C> {
         let nodes = [y.node(), weights.node()];
         let (y, weights) = (y.into_primitive(), weights.into_primitive());
         let sums = B::fused_collect(y.clone(), weights.clone(), groups.clone());
-        record::<B, C, 2>(nodes, sums, move |dy, _| {
+        record::<B, C, 2>(Family::Experts, nodes, sums, move |dy, _| {
             B::fused_collect_backward(dy, y, weights, &groups).map(Some)
         })
     }
@@ -164,7 +168,7 @@ impl<B: GroupedGradients, C: CheckpointStrategy> GroupedOps for Autodiff<B, C> {
         let (node, weights) = (x.node(), weights.into_primitive());
         let (x, copy) = (x.into_primitive(), groups.clone());
         let y = B::fused_grouped_linear(x, weights.clone(), order, copy);
-        record::<B, C, 1>([node], y, move |dy, _| {
+        record::<B, C, 1>(Family::Experts, [node], y, move |dy, _| {
             [Some(B::fused_grouped_linear_backward(
                 dy, weights, order, &groups,
             ))]

@@ -9,6 +9,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
 use crate::host::is_host_f32;
+use crate::profile::{Family, span};
 use crate::tape::record;
 
 /// `x W^T + b`. `x`: `[N, in]`, `weight`: `[out, in]`, `bias`: `[out]`.
@@ -16,6 +17,7 @@ use crate::tape::record;
 /// Weight and bias are constants to autodiff and may be held in 16 bits; they become the type of
 /// `x` for the product, and only the weight as it is held is kept for the backward.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let _span = span(Family::Product);
     if !is_host_f32(&x) {
         return reference::linear(x, weight, bias);
     }
@@ -35,6 +37,7 @@ pub fn add_low_rank(
     b: Tensor<2>,
     scale: f64,
 ) -> Tensor<2> {
+    let _span = span(Family::LowRank);
     if !is_host_f32(&x) {
         return reference::add_low_rank(y, x, a, b, scale);
     }
@@ -103,7 +106,7 @@ impl<B: LinearGradients, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let (node, weight) = (x.node(), weight.into_primitive());
         let y = B::fused_linear(x.into_primitive(), weight.clone(), bias.into_primitive());
-        record::<B, C, 1>([node], y, move |dy, _| {
+        record::<B, C, 1>(Family::Product, [node], y, move |dy, _| {
             [Some(B::fused_linear_backward(dy, weight))]
         })
     }
@@ -126,10 +129,15 @@ impl<B: LinearGradients, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
             b,
             scale,
         };
-        record::<B, C, 4>(nodes, sum, move |dy, [_, wants_dx, _, _]| {
-            let [dx, da, db] = B::fused_add_low_rank_backward(dy.clone(), kept, wants_dx);
-            [Some(dy), dx, da, db]
-        })
+        record::<B, C, 4>(
+            Family::LowRank,
+            nodes,
+            sum,
+            move |dy, [_, wants_dx, _, _]| {
+                let [dx, da, db] = B::fused_add_low_rank_backward(dy.clone(), kept, wants_dx);
+                [Some(dy), dx, da, db]
+            },
+        )
     }
 }
 

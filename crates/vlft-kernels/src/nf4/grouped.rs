@@ -15,6 +15,7 @@ use super::op::{self, Geometry};
 use crate::gemm::Matrix;
 use crate::grouped::{Groups, Order, for_groups, multiply_rows, reference};
 use crate::host::{Rows, is_host_f32, matrix};
+use crate::profile::{Family, span};
 use crate::tape::record;
 
 /// See [`Nf4Matrix::grouped_linear`].
@@ -24,6 +25,7 @@ pub(super) fn linear(
     order: Order,
     groups: &Arc<Groups>,
 ) -> Tensor<2> {
+    let _span = span(Family::Experts);
     assert_eq!(x.dims()[0], groups.copies(), "a row for every copy");
     assert!(
         matrix.geometry.rows.is_multiple_of(groups.count()),
@@ -200,7 +202,7 @@ impl<B: GroupedNf4Gradients, C: CheckpointStrategy> GroupedNf4Ops for Autodiff<B
             groups.clone(),
         );
         // The packed stack is kept: no matrix of it waits for the backward.
-        record::<B, C, 1>([node], y, move |dy, _| {
+        record::<B, C, 1>(Family::Experts, [node], y, move |dy, _| {
             [Some(B::nf4_grouped_linear_backward(
                 dy, codes, levels, scales, geometry, order, &groups,
             ))]

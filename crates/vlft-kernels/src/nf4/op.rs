@@ -10,6 +10,7 @@ use burn::backend::{
 use burn::tensor::{Int, Shape, Slice, Tensor, TensorData};
 use rayon::prelude::*;
 
+use crate::profile::{Family, part, span};
 use crate::tape::record;
 
 /// How the flat list of codes is a matrix.
@@ -44,7 +45,9 @@ pub(super) trait Nf4Ops: Backend {
         geometry: Geometry,
     ) -> FloatTensor<Self> {
         let dtype = x.dtype().into();
+        let dense = part(Family::Dequantize);
         let weight = Self::nf4_dequantize(codes, levels, scales, geometry);
+        drop(dense);
         let weight = Self::float_cast(weight, dtype);
         Self::float_matmul(x, Self::float_transpose(weight))
     }
@@ -147,9 +150,11 @@ impl<B: Backend + Nf4Ops, C: CheckpointStrategy> Nf4Ops for Autodiff<B, C> {
             geometry,
         );
         // The packed weight is kept: neither `x` nor the dense matrix waits for the backward.
-        record::<B, C, 1>([node], y, move |dy, _| {
+        record::<B, C, 1>(Family::Product, [node], y, move |dy, _| {
             let dtype = dy.dtype().into();
+            let dense = part(Family::Dequantize);
             let weight = B::nf4_dequantize(codes, levels, scales, geometry);
+            drop(dense);
             [Some(B::float_matmul(dy, B::float_cast(weight, dtype)))]
         })
     }
@@ -162,6 +167,7 @@ pub(super) fn dequantize(
     scales: Tensor<1>,
     geometry: Geometry,
 ) -> Tensor<2> {
+    let _span = part(Family::Dequantize);
     Tensor::from_dispatch(<Dispatch as Nf4Ops>::nf4_dequantize(
         codes.into_dispatch(),
         levels.into_dispatch(),
@@ -178,6 +184,7 @@ pub(super) fn linear(
     scales: Tensor<1>,
     geometry: Geometry,
 ) -> Tensor<2> {
+    let _span = span(Family::Product);
     Tensor::from_dispatch(<Dispatch as Nf4Ops>::nf4_linear(
         x.into_dispatch(),
         codes.into_dispatch(),

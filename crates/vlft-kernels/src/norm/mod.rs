@@ -9,10 +9,12 @@ use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
 use crate::host::is_host_f32;
+use crate::profile::{Family, span};
 use crate::tape::record;
 
 /// `x * rsqrt(mean(x^2) + eps) * weight` for each row. `x`: `[N, C]`, `weight`: `[C]`.
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
+    let _span = span(Family::Norm);
     if !is_host_f32(&x) {
         return reference::rms_norm(x, weight, eps);
     }
@@ -23,6 +25,7 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
 /// `(x - mean) * rsqrt(var + eps) * weight + bias` for each row, variance without Bessel's
 /// correction. `x`: `[N, C]`, `weight`, `bias`: `[C]`.
 pub fn layer_norm(x: Tensor<2>, weight: Tensor<1>, bias: Tensor<1>, eps: f64) -> Tensor<2> {
+    let _span = span(Family::Norm);
     if !is_host_f32(&x) {
         return reference::layer_norm(x, weight, bias, eps);
     }
@@ -76,7 +79,7 @@ impl<B: NormGradients, C: CheckpointStrategy> NormOps for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let (node, x, weight) = (x.node(), x.into_primitive(), weight.into_primitive());
         let y = B::fused_rms_norm(x.clone(), weight.clone(), eps);
-        record::<B, C, 1>([node], y, move |dy, _| {
+        record::<B, C, 1>(Family::Norm, [node], y, move |dy, _| {
             [Some(B::fused_rms_norm_backward(dy, x, weight, eps))]
         })
     }
@@ -89,7 +92,7 @@ impl<B: NormGradients, C: CheckpointStrategy> NormOps for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let (node, x, weight) = (x.node(), x.into_primitive(), weight.into_primitive());
         let y = B::fused_layer_norm(x.clone(), weight.clone(), bias.into_primitive(), eps);
-        record::<B, C, 1>([node], y, move |dy, _| {
+        record::<B, C, 1>(Family::Norm, [node], y, move |dy, _| {
             [Some(B::fused_layer_norm_backward(dy, x, weight, eps))]
         })
     }

@@ -9,12 +9,14 @@ use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
 use crate::host::is_host_f32;
+use crate::profile::{Family, span};
 use crate::tape::record;
 
 /// `x cos + rotate_half(x) sin` for every head, pairs are `i` and `i + D/2`.
 ///
 /// `x`: `[N, H D]`; `cos`, `sin`: `[N, D]`, constants, each half of D the same.
 pub fn rotary(x: Tensor<2>, cos: &Tensor<2>, sin: &Tensor<2>) -> Tensor<2> {
+    let _span = span(Family::Rotary);
     let (host, cos, sin) = (is_host_f32(&x), cos.clone(), sin.clone());
     if !host {
         return reference::rotary(x, cos, sin);
@@ -44,7 +46,7 @@ impl<B: RotaryOps, C: CheckpointStrategy> RotaryOps for Autodiff<B, C> {
         let (cos, sin) = (cos.into_primitive(), sin.into_primitive());
         let (node, x) = (x.node(), x.into_primitive());
         let y = B::fused_rotary(x, cos.clone(), sin.clone(), direction);
-        record::<B, C, 1>([node], y, move |dy, _| {
+        record::<B, C, 1>(Family::Rotary, [node], y, move |dy, _| {
             [Some(B::fused_rotary(dy, cos, sin, -direction))]
         })
     }

@@ -2,7 +2,7 @@
 //! q and k the widths of queries and of keys, f that of the feed-forward; P patches, v and g the same for
 //! the vision tower. Norms, rotation, softmax and the activation functions are in f32 whatever the products
 //! are in; on the way there everything is one tensor after the other, so that what is alive at once can be
-//! counted from the code.
+//! counted from the code. Of experts: E of them, k for each token, w the width of one.
 
 use vlft_checkpoint::{Config as Model, Layout};
 
@@ -41,8 +41,11 @@ pub(super) struct Widths {
     layer_ranks: u64,
     vision_ranks: u64,
     dropout: bool,
-    /// The scales of a layer's matrices in f32, which the tape keeps.
+    /// The scales of a layer's matrices in f32, which the tape keeps; the same of a layer with experts.
     scales: u64,
+    sparse_scales: u64,
+    experts_at_once: u64,
+    experts_in_f32: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -84,9 +87,15 @@ impl Widths {
             _ => c,
         };
         let (t, v) = (&model.text, &model.vision);
-        let matrices = t.hidden_size
-            * (2 * t.head_dim * (t.num_attention_heads + t.num_key_value_heads)
-                + 3 * t.intermediate_size);
+        let attention =
+            2 * t.hidden_size * t.head_dim * (t.num_attention_heads + t.num_key_value_heads);
+        let dense_mlp = 3 * t.hidden_size * t.intermediate_size;
+        let experts = t.experts.as_ref();
+        let experts = experts.map(|e| 3 * t.hidden_size * e.moe_intermediate_size * e.num_experts);
+        let scales = |matrices: usize| match nf4 && config.model.double_quant {
+            true => F32 * matrices as u64 / 64,
+            false => 0,
+        };
         Self {
             c,
             dense_language: dense(quantizes(vlft_checkpoint::Part::LanguageModel)),
@@ -110,10 +119,14 @@ impl Widths {
             layer_ranks: ranks(".layers.") / t.num_hidden_layers as u64,
             vision_ranks: ranks("visual.blocks.") / v.depth as u64,
             dropout: config.lora.dropout > 0.0,
-            scales: match nf4 && config.model.double_quant {
-                true => F32 * matrices as u64 / 64,
-                false => 0,
+            scales: scales(attention + dense_mlp),
+            sparse_scales: scales(attention + experts.unwrap_or(0)),
+            // Experts side by side, each with a matrix of its own in f32.
+            experts_at_once: match on_host {
+                true => rayon::current_num_threads() as u64,
+                false => 1,
             },
+            experts_in_f32: config.model.base == Base::F32,
             model: model.clone(),
         }
     }
@@ -134,33 +147,116 @@ impl Widths {
         (1 + levels) * self.hidden(image_tokens)
     }
 
-    /// A layer of the language model over N tokens.
+    /// The largest layer of the language model over N tokens, of those that there are.
     pub(super) fn layer(&self, n: u64) -> Activations {
+        let (dense, sparse) = self.layers();
+        let none = Activations::default();
+        let dense = if dense > 0 { self.dense_layer(n) } else { none };
+        let sparse = if sparse > 0 {
+            self.sparse_layer(n)
+        } else {
+            none
+        };
+        Activations {
+            forward: dense.forward.max(sparse.forward),
+            kept: dense.kept.max(sparse.kept),
+            backward: dense.backward.max(sparse.backward),
+            dense: dense.dense.max(sparse.dense),
+        }
+    }
+
+    /// What all layers together leave for the backward, if each is on the tape.
+    pub(super) fn kept_by_layers(&self, n: u64) -> u64 {
+        let (dense, sparse) = self.layers();
+        let of = |count: u64, layer: &dyn Fn(u64) -> Activations| match count {
+            0 => 0,
+            count => count * layer(n).kept,
+        };
+        of(dense, &|n| self.dense_layer(n)) + of(sparse, &|n| self.sparse_layer(n))
+    }
+
+    /// How many layers are dense, and how many have experts.
+    fn layers(&self) -> (u64, u64) {
+        let text = &self.model.text;
+        let all = text.num_hidden_layers;
+        let sparse = (0..all).filter(|layer| text.experts_of(*layer).is_some());
+        let sparse = sparse.count();
+        ((all - sparse) as u64, sparse as u64)
+    }
+
+    /// A layer with experts over N tokens: S = N k copies of them, in f32 whatever the products are in.
+    fn sparse_layer(&self, n: u64) -> Activations {
+        let t = &self.model.text;
+        let Some(experts) = &t.experts else {
+            return Activations::default();
+        };
+        let (d, w) = (t.hidden_size as u64, experts.moe_intermediate_size as u64);
+        let (s, e) = (
+            n * experts.num_experts_per_tok as u64,
+            experts.num_experts as u64,
+        );
+        let (q, k, h) = self.queries_keys_and_hidden(n);
+        let (sd, sw, nd) = (F32 * s * d, F32 * s * w, F32 * n * d);
+        let in_f32 = if self.c == F32 { 0 } else { nd };
+        let attention = h + 2 * q + 2 * k;
+        // The copies and gate with up; these and their product; that and what comes out; its sums.
+        let mixture = (sd + 2 * sw).max(3 * sw).max(sw + sd).max(sd + nd);
+        let kept_attention = self.kept_by_attention(n);
+        // Gate and up, and the experts' outputs, whose weights have a gradient.
+        let kept = kept_attention + 2 * sw + sd + F32 * n * e + self.sparse_scales;
+        Activations {
+            forward: attention.max(h + in_f32 + F32 * n * e + mixture),
+            kept,
+            // The gradient of the copies; of gate and up, each of which is put into a whole of both.
+            backward: (2 * sd).max(sw + 6 * sw).max(2 * sw + sd) + 2 * h + in_f32,
+            dense: match self.experts_in_f32 {
+                true => 0,
+                false => self.experts_at_once * F32 * 2 * w * d,
+            }
+            .max(self.dense_language * d * (t.head_dim * t.num_attention_heads) as u64),
+        }
+    }
+
+    /// `[N, q]` and `[N, k]` in f32, and the hidden states.
+    fn queries_keys_and_hidden(&self, n: u64) -> (u64, u64, u64) {
+        let t = &self.model.text;
+        let q = (t.head_dim * t.num_attention_heads) as u64;
+        let k = (t.head_dim * t.num_key_value_heads) as u64;
+        (F32 * n * q, F32 * n * k, self.hidden(n))
+    }
+
+    /// Inputs of norms, of the attention and of its adapters.
+    fn kept_by_attention(&self, n: u64) -> u64 {
+        let t = &self.model.text;
+        let (d, a) = (t.hidden_size as u64, self.adapted);
+        let (nq, nk, h) = self.queries_keys_and_hidden(n);
+        let attended = u64::from(a.o) * nq / F32 * self.c;
+        let inputs = match self.dropout {
+            true => a.qkv * h + attended,
+            false => h.min(a.qkv * h) + attended,
+        };
+        let norms = nq + nk + F32 * n * d + if self.c == F32 { 0 } else { F32 * n * d };
+        norms + nq + 2 * nk + inputs + n * self.layer_ranks * self.c
+    }
+
+    /// A dense layer of the language model over N tokens.
+    fn dense_layer(&self, n: u64) -> Activations {
         let t = &self.model.text;
         let (d, f) = (t.hidden_size as u64, t.intermediate_size as u64);
         let q = (t.head_dim * t.num_attention_heads) as u64;
-        let k = (t.head_dim * t.num_key_value_heads) as u64;
-        let (h, hidden) = (n * d * self.c, n * f * self.c);
-        let (nq, nk, nf) = (F32 * n * q, F32 * n * k, F32 * n * f);
+        let (nq, nk, h) = self.queries_keys_and_hidden(n);
+        let (hidden, nf) = (n * f * self.c, F32 * n * f);
         let a = self.adapted;
 
         // The normed input, queries, keys, values and what is attended to; gate, up and their product.
         let attention = h + 2 * nq + 2 * nk;
         let feed_forward = h + (3 * nf).max(2 * nf + h);
-        // Inputs of norms, of the attention and of the adapters, gate and up.
-        let inputs_of_adapters = if self.dropout {
-            a.qkv * h + u64::from(a.o) * n * q * self.c + a.gate_up * h + u64::from(a.down) * hidden
-        } else {
-            0
-        };
-        let shared = h.min(a.qkv * h)
-            + u64::from(a.o) * n * q * self.c
-            + h.min(a.gate_up * h)
-            + u64::from(a.down) * hidden;
-        let norms = nq + nk + F32 * n * d + if self.c == F32 { 0 } else { F32 * n * d };
-        let scores = nq + 2 * nk;
-        let middles = n * self.layer_ranks * self.c;
-        let kept = norms + scores + 2 * nf + shared.max(inputs_of_adapters) + middles + self.scales;
+        // Gate and up, and inputs of the adapters: with dropout each has one of its own.
+        let inputs = match self.dropout {
+            true => a.gate_up * h,
+            false => h.min(a.gate_up * h),
+        } + u64::from(a.down) * hidden;
+        let kept = self.kept_by_attention(n) + 2 * nf + inputs + self.scales;
         Activations {
             forward: attention.max(feed_forward),
             kept,

@@ -43,20 +43,21 @@ const fn gpu(
 /// dense numbers, half of those advertised with sparsity. A card shows a little less memory than its name
 /// says: error correction and the driver take their share.
 ///
-/// Prices: RunPod, on demand, in US dollars an hour, as listed by deploybase.ai on 2026-03-10; for A6000
-/// and A40, which that list lacks, RunPod's serverless rate (docs.runpod.io/serverless/pricing, read
-/// 2026-11-21: 0.00034 a second, flex), which is above that of a pod. `--price` says what you pay.
+/// Prices: RunPod's own data centres ("Secure Cloud"), on demand, in US dollars an hour, as others wrote
+/// them down from runpod.io/pricing: A100, H100 on 2026-11-09 (datareceipts/data-receipts), H200 on
+/// 2026-10-07 (api-evangelist/runpod), A40 on 2026-08-19 (privum/ai-compute-prices), A6000 and 4090 in
+/// July 2026; 3090, L4 and L40S as listed by deploybase.ai on 2026-03-10. `--price` says what you pay.
 pub const GPUS: [Gpu; 10] = [
-    gpu("a6000", 48, 768.0, 154.8, Some(1.22)),
-    gpu("a40", 48, 696.0, 149.7, Some(1.22)),
+    gpu("a6000", 48, 768.0, 154.8, Some(0.49)),
+    gpu("a40", 48, 696.0, 149.7, Some(0.44)),
     gpu("3090", 24, 936.0, 71.2, Some(0.39)),
-    gpu("4090", 24, 1008.0, 165.2, Some(0.60)),
+    gpu("4090", 24, 1008.0, 165.2, Some(0.69)),
     gpu("l4", 24, 300.0, 121.0, Some(0.78)),
     gpu("l40s", 48, 864.0, 362.0, Some(1.40)),
-    gpu("a100-80gb", 80, 2039.0, 312.0, Some(2.45)),
-    gpu("h100-pcie", 80, 2000.0, 756.0, Some(3.51)),
-    gpu("h100", 80, 3350.0, 989.0, Some(4.76)),
-    gpu("h200", 141, 4800.0, 989.0, Some(6.35)),
+    gpu("a100-80gb", 80, 2039.0, 312.0, Some(1.79)),
+    gpu("h100-pcie", 80, 2000.0, 756.0, Some(2.89)),
+    gpu("h100", 80, 3350.0, 989.0, Some(3.99)),
+    gpu("h200", 141, 4800.0, 989.0, Some(4.59)),
 ];
 
 /// What `--gpu` names: a card of the list, or only so much memory.

@@ -2,6 +2,7 @@
 //! in the same order that the trainer makes.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::config::{DataConfig, TrainConfig};
 use crate::order::Order;
@@ -50,12 +51,22 @@ impl Load {
 /// Every pass of a run, as far as it is worth looking.
 pub(crate) struct Passes {
     pub(crate) steps: u64,
-    /// One for each different load, with how often it comes.
-    pub(crate) loads: Vec<(Load, u64)>,
-    /// Most image tokens in so many micro-batches in a row as may be held at once.
-    pub(crate) image_tokens_ahead: u64,
+    /// One for each different load.
+    pub(crate) loads: Vec<Pass>,
+    /// Image tokens of the images that were made side by side: their memory is kept for later ones
+    /// (`vlft-processor/src/pixels.rs`).
+    pub(crate) image_tokens_kept: u64,
     /// The share of all passes that was looked at; the rest is like them.
     pub(crate) seen: f64,
+}
+
+/// A load, how often it comes, and what waits beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pass {
+    pub(crate) load: Load,
+    pub(crate) count: u64,
+    /// Most image tokens of this micro-batch and of those that are made ahead of the next steps.
+    pub(crate) image_tokens_ahead: u64,
 }
 
 /// More passes than this are the same ones again, in other orders.
@@ -67,51 +78,81 @@ impl Passes {
         let mut order = Order::new(lengths, data, train);
         let steps = order.total_steps(train);
         let looked_at = steps.min(MOST_PASSES.div_ceil(train.accumulate as u64));
-        let mut found = BTreeMap::new();
-        let mut images = Vec::new();
-        for step in 0..looked_at {
+        Self::of_steps(&mut order, sizes, data, train, 0..looked_at)
+    }
+
+    /// Of some of the steps only.
+    pub(crate) fn of_steps(
+        order: &mut Order,
+        sizes: &[Size],
+        data: &DataConfig,
+        train: &TrainConfig,
+        looked_at: Range<u64>,
+    ) -> Self {
+        let steps = order.total_steps(train);
+        let mut loads = Vec::new();
+        for step in looked_at.clone() {
             for batch in order.step(train, step) {
                 let samples = batch.iter().map(|index| sizes[*index]);
-                let load = Load::of(samples, data.packing);
-                images.push(load.image_tokens);
-                let key = (
-                    load.tokens,
-                    load.image_tokens,
-                    load.supervised,
-                    load.squares,
-                );
-                found.entry(key).or_insert((load, 0)).1 += 1;
+                loads.push(Load::of(samples, data.packing));
             }
         }
         // Beside the one in work at most `prefetch` wait; without workers none does.
         let ahead = if data.workers == 0 { 0 } else { data.prefetch };
-        let window = (ahead + 1).min(images.len()).max(1);
-        let sums = images
-            .windows(window)
-            .map(|window| window.iter().sum::<u64>());
+        let images = |loads: &[Load]| loads.iter().map(|load| load.image_tokens).sum::<u64>();
+        let mut found = BTreeMap::new();
+        for (at, load) in loads.iter().enumerate() {
+            let key = (
+                load.tokens,
+                load.image_tokens,
+                load.supervised,
+                load.squares,
+            );
+            let pass = found.entry(key).or_insert(Pass {
+                load: *load,
+                count: 0,
+                image_tokens_ahead: 0,
+            });
+            pass.count += 1;
+            let held = images(&loads[at..(at + ahead + 1).min(loads.len())]);
+            pass.image_tokens_ahead = pass.image_tokens_ahead.max(held);
+        }
+        // At first as many are made side by side as there are workers; later one for each that is used.
+        let first = &loads[..(ahead + 1).min(loads.len())];
+        let side_by_side = first.windows(data.workers.clamp(1, first.len().max(1)));
+        let alone = loads.iter().map(|load| load.image_tokens).max();
+        let kept = side_by_side.map(images).max().max(alone);
         Self {
             steps,
             loads: found.into_values().collect(),
-            image_tokens_ahead: sums.max().unwrap_or(0),
-            seen: looked_at as f64 / steps.max(1) as f64,
+            image_tokens_kept: kept.unwrap_or(0),
+            seen: (looked_at.end - looked_at.start) as f64 / steps.max(1) as f64,
         }
     }
 
-    /// The loads that no other one is as large as in every respect: the peak is one of theirs.
-    pub(crate) fn largest(&self) -> Vec<Load> {
-        let mut loads: Vec<Load> = self.loads.iter().map(|(load, _)| *load).collect();
-        loads.sort_by_key(|load| std::cmp::Reverse((load.tokens, load.image_tokens)));
-        let mut largest: Vec<Load> = Vec::new();
-        for load in loads {
+    /// The passes that no other one is as large as in every respect: the peak is one of theirs.
+    pub(crate) fn largest(&self) -> Vec<Pass> {
+        let mut passes = self.loads.clone();
+        passes.sort_by_key(|pass| std::cmp::Reverse((pass.load.tokens, pass.load.image_tokens)));
+        let mut largest: Vec<Pass> = Vec::new();
+        for pass in passes {
             // All so far have at least as many tokens.
-            let covers = |other: &Load| {
-                other.image_tokens >= load.image_tokens && other.supervised >= load.supervised
+            let covers = |other: &Pass| {
+                other.load.image_tokens >= pass.load.image_tokens
+                    && other.load.supervised >= pass.load.supervised
+                    && other.image_tokens_ahead >= pass.image_tokens_ahead
             };
             if !largest.iter().any(covers) {
-                largest.push(load);
+                largest.push(pass);
             }
         }
         largest
+    }
+
+    /// Most image tokens that wait at once.
+    pub(crate) fn image_tokens_ahead(&self) -> u64 {
+        let ahead = self.loads.iter().map(|pass| pass.image_tokens_ahead);
+        ahead.max().unwrap_or(0)
     }
 
     /// The sum of something over all passes of the run.
@@ -119,7 +160,7 @@ impl Passes {
         let sum: f64 = self
             .loads
             .iter()
-            .map(|(load, n)| of(load) * *n as f64)
+            .map(|pass| of(&pass.load) * pass.count as f64)
             .sum();
         sum / self.seen.max(f64::MIN_POSITIVE)
     }
@@ -144,20 +185,66 @@ mod tests {
             .collect();
         let passes = Passes {
             steps: 1,
-            loads: loads.iter().map(|load| (*load, 1)).collect(),
-            image_tokens_ahead: 0,
+            loads: loads
+                .iter()
+                .map(|load| Pass {
+                    load: *load,
+                    count: 1,
+                    image_tokens_ahead: 0,
+                })
+                .collect(),
+            image_tokens_kept: 0,
             seen: 1.0,
         };
         let largest = passes.largest();
         assert!(largest.len() < 100, "{}", largest.len());
         for load in &loads {
-            let covers = |other: &Load| {
-                other.tokens >= load.tokens
-                    && other.image_tokens >= load.image_tokens
-                    && other.supervised >= load.supervised
+            let covers = |other: &Pass| {
+                other.load.tokens >= load.tokens
+                    && other.load.image_tokens >= load.image_tokens
+                    && other.load.supervised >= load.supervised
             };
             assert!(largest.iter().any(covers), "{load:?}");
         }
+    }
+
+    #[test]
+    fn what_waits_is_what_comes_next() {
+        let sizes: Vec<Size> = [8, 1, 2, 4, 3]
+            .map(|tokens| Size {
+                tokens: 10 * tokens,
+                image_tokens: tokens,
+                supervised: 1,
+            })
+            .to_vec();
+        let mut data = DataConfig::new("t.jsonl");
+        (data.shuffle, data.workers, data.prefetch) = (false, 2, 2);
+        let train = TrainConfig {
+            accumulate: 1,
+            epochs: 1,
+            ..TrainConfig::default()
+        };
+        let of = |passes: &Passes, tokens: u64| {
+            let found = passes
+                .loads
+                .iter()
+                .find(|pass| pass.load.image_tokens == tokens);
+            found.unwrap().image_tokens_ahead
+        };
+        let passes = Passes::of(&sizes, &data, &train);
+        assert_eq!(
+            [8, 1, 2, 4, 3].map(|tokens| of(&passes, tokens)),
+            [11, 7, 9, 7, 3]
+        );
+        // Two workers make 8 and 1 at once, then 1 and 2.
+        assert_eq!(
+            (passes.image_tokens_kept, passes.image_tokens_ahead()),
+            (9, 11)
+        );
+        // Without workers nothing waits, and one is made at a time.
+        data.workers = 0;
+        let passes = Passes::of(&sizes, &data, &train);
+        assert_eq!((of(&passes, 4), passes.image_tokens_kept), (4, 8));
     }
 
     #[test]
@@ -177,7 +264,7 @@ mod tests {
         };
         let passes = Passes::of(&sizes, &data, &train);
         assert_eq!((passes.steps, passes.seen), (6, 1.0));
-        let count: u64 = passes.loads.iter().map(|(_, count)| count).sum();
+        let count: u64 = passes.loads.iter().map(|pass| pass.count).sum();
         assert_eq!(count, 6);
         // Each record three times, whatever the order; padding comes on top.
         assert_eq!(passes.total(|load| load.real_tokens as f64), 300.0);

@@ -8,9 +8,10 @@
 
 use serde::Serialize;
 use vlft_checkpoint::{Config as Model, Layout, Part as Quantized};
+use vlft_processor::pixels::MAX_KEPT_BYTES;
 
 use super::activations::{Activations, Widths};
-use super::load::{Load, Passes};
+use super::load::{Load, Pass, Passes};
 use crate::config::{Base, Compute, Config};
 
 /// What memory is for.
@@ -122,6 +123,15 @@ pub(crate) struct Setup {
     pub(crate) trains_images: bool,
 }
 
+/// Image tokens whose pixels are held.
+#[derive(Clone, Copy, Debug, Default)]
+struct Waiting {
+    /// Of the micro-batch in work and those made ahead.
+    ahead: u64,
+    /// Of the memory kept for the next images.
+    kept: u64,
+}
+
 /// Bytes of the frozen weights as they are held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Weights {
@@ -157,6 +167,7 @@ impl Weights {
             *match part {
                 Some(Quantized::EmbedTokens | Quantized::LmHead) => &mut weights.embeddings,
                 Some(Quantized::LanguageModel) => &mut weights.language_model,
+                None if name.contains(".layers.") => &mut weights.language_model,
                 Some(Quantized::Visual) | None => &mut weights.vision_tower,
             } += bytes;
         }
@@ -200,12 +211,16 @@ impl Setup {
 
     /// The largest phase of the whole run.
     pub(crate) fn peak(&self, passes: &Passes, evaluated: Option<Load>) -> (Memory, Load) {
-        let ahead = passes.image_tokens_ahead;
-        let at = |load: &Load| {
-            let phases = self.phases(load, ahead).into_iter();
-            (largest(phases), *load)
+        let waiting = |image_tokens_ahead| Waiting {
+            ahead: image_tokens_ahead,
+            kept: passes.image_tokens_kept,
         };
-        let training = passes.largest().into_iter().map(|load| at(&load));
+        let at = |pass: Pass| {
+            let phases = self.phases(&pass.load, waiting(pass.image_tokens_ahead));
+            (largest(phases.into_iter()), pass.load)
+        };
+        let training = passes.largest().into_iter().map(at);
+        let ahead = waiting(passes.image_tokens_ahead());
         let evaluation = evaluated.map(|load| {
             let phases = self.forward_phases(&load, ahead, false).into_iter();
             (largest(phases), load)
@@ -213,7 +228,10 @@ impl Setup {
         let steps = training
             .chain(evaluation)
             .max_by_key(|(memory, _)| memory.total_bytes);
-        let (memory, load) = steps.unwrap_or_else(|| at(&Load::default()));
+        let (memory, load) = steps.unwrap_or_else(|| {
+            let nothing = self.phases(&Load::default(), ahead);
+            (largest(nothing.into_iter()), Load::default())
+        });
         let others = [self.loading(), self.writing(ahead)];
         match largest(others.into_iter()) {
             other if other.total_bytes > memory.total_bytes => (other, load),
@@ -222,7 +240,7 @@ impl Setup {
     }
 
     /// What is there all the time.
-    fn held(&self, image_tokens_ahead: u64, per_adapter_parameter: u64) -> Vec<(Part, u64)> {
+    fn held(&self, waiting: Waiting, per_adapter_parameter: u64) -> Vec<(Part, u64)> {
         vec![
             (Part::LanguageModel, self.weights.language_model),
             (Part::Embeddings, self.weights.embeddings),
@@ -231,13 +249,13 @@ impl Setup {
                 Part::Adapters,
                 per_adapter_parameter * self.adapter_parameters,
             ),
-            (Part::Data, self.data(image_tokens_ahead)),
+            (Part::Data, self.data(waiting)),
             (Part::Program, self.program()),
         ]
     }
 
     /// The phases of a step over one micro-batch.
-    fn phases(&self, load: &Load, ahead: u64) -> Vec<Memory> {
+    fn phases(&self, load: &Load, ahead: Waiting) -> Vec<Memory> {
         let mut phases = self.forward_phases(load, ahead, true);
         let (w, n) = (&self.widths, load.tokens);
         let layer = w.layer(n);
@@ -278,7 +296,7 @@ impl Setup {
     }
 
     /// The phases up to the loss. Evaluation has these alone, and keeps nothing for a backward.
-    fn forward_phases(&self, load: &Load, ahead: u64, training: bool) -> Vec<Memory> {
+    fn forward_phases(&self, load: &Load, ahead: Waiting, training: bool) -> Vec<Memory> {
         let (w, n) = (&self.widths, load.tokens);
         let held = || self.held(ahead, TRAINED);
         let mut phases = Vec::new();
@@ -326,11 +344,11 @@ impl Setup {
     fn kept_by_forward(&self, load: &Load, training: bool) -> u64 {
         let w = &self.widths;
         let layers = self.model.text.num_hidden_layers as u64;
-        let layer = match self.checkpointing {
-            true => w.hidden(load.tokens),
-            false => w.hidden(load.tokens) + w.layer(load.tokens).kept,
+        let tapes = match self.checkpointing {
+            true => 0,
+            false => w.kept_by_layers(load.tokens),
         };
-        layers * layer + self.vision_kept(load, training)
+        layers * w.hidden(load.tokens) + tapes + self.vision_kept(load, training)
     }
 
     fn vision_kept(&self, load: &Load, training: bool) -> u64 {
@@ -351,7 +369,7 @@ impl Setup {
 
     /// One matrix at a time becomes what it is held as.
     fn loading(&self) -> Memory {
-        let held = self.held(0, TRAINED).into_iter();
+        let held = self.held(Waiting::default(), TRAINED).into_iter();
         let conversion = match self.place {
             Place::Host => 4 * self.weights.largest,
             Place::Gpu => 0,
@@ -363,7 +381,7 @@ impl Setup {
     }
 
     /// Moments as numbers and as the bytes of a file; the gradients are gone by then.
-    fn writing(&self, ahead: u64) -> Memory {
+    fn writing(&self, ahead: Waiting) -> Memory {
         let held = match self.place {
             Place::Host => self.held(ahead, 12 + 16),
             Place::Gpu => self.held(ahead, 12),
@@ -371,13 +389,13 @@ impl Setup {
         Memory::new(Phase::Checkpoint, held)
     }
 
-    fn data(&self, image_tokens_ahead: u64) -> u64 {
+    fn data(&self, waiting: Waiting) -> u64 {
         let vision = &self.model.vision;
         let token = 4 * (vision.merge_unit() * vision.patch_dim()) as u64;
         match self.place {
-            // What waits, and two thirds of it again: what is being made, and what is kept for the next
-            // images (measured 2026-11 over five runs).
-            Place::Host => token * image_tokens_ahead * 5 / 3,
+            Place::Host => {
+                token * waiting.ahead + (token * waiting.kept).min(MAX_KEPT_BYTES as u64)
+            }
             Place::Gpu => 0,
         }
     }

@@ -12,6 +12,7 @@ mod records;
 mod report;
 mod time;
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -27,10 +28,11 @@ pub use memory::{Memory, Part, Phase};
 pub(crate) use memory::{Place, Setup};
 pub use records::Distribution;
 use records::{Limits, Records};
-pub use time::{Time, UTILISATION};
+pub use time::{Operations, Time, UTILISATION};
 
 use crate::config::{Base, Compute, Config, TooLong};
 use crate::data;
+use crate::order::Order;
 use crate::samples::Size;
 use crate::start::last_part;
 use time::Work;
@@ -203,15 +205,6 @@ pub(crate) struct Answer {
 impl Problem {
     fn read(config: &Config) -> Result<Self> {
         let model = Model::from_dir(&config.model.path)?;
-        if model.text.experts.is_some() {
-            // Better none than the figures of dense layers.
-            return Err(
-                Diagnostic::error("what a model with experts needs cannot be planned yet")
-                    .at(config.model.path.join("config.json"))
-                    .expected("a dense Qwen3-VL")
-                    .hint("docs/models.md says what its weights need; the rest is seen when it trains"),
-            );
-        }
         let layout = Layout::new(&model, &config.lora.spec())?;
         let processor = data::without_cache(config)?;
         let train = Records::read(&config.data.train, &processor)?;
@@ -287,6 +280,38 @@ impl Problem {
             }
         };
         Ok(GPUS.iter().map(on).collect())
+    }
+}
+
+/// Some steps of a run, for whoever measures them.
+pub(crate) struct RunOfSteps {
+    pub(crate) operations: Operations,
+    pub(crate) memory: Memory,
+}
+
+impl RunOfSteps {
+    pub(crate) fn read(config: &Config, steps: Range<u64>, place: Place) -> Result<Self> {
+        let problem = Problem::read(config)?;
+        let (sizes, _) = problem.sizes(config)?;
+        let lengths = sizes.iter().map(|size| size.tokens).collect();
+        let (data, train) = (&config.data, &config.train);
+        let mut order = Order::new(lengths, data, train);
+        let passes = Passes {
+            // A run of these alone.
+            steps: steps.end - steps.start,
+            seen: 1.0,
+            ..Passes::of_steps(&mut order, &sizes, data, train, steps)
+        };
+        let setup = Setup::new(config, &problem.model, &problem.layout, place);
+        let work = Work {
+            gradient_checkpointing: train.gradient_checkpointing,
+            trains_images: setup.trains_images,
+            weight_bytes: setup.weight_bytes(),
+        };
+        Ok(Self {
+            operations: Operations::of(&problem.model, &passes, work),
+            memory: problem.solve(config, &sizes, place)?.memory,
+        })
     }
 }
 

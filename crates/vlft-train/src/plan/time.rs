@@ -34,6 +34,32 @@ pub struct Time {
     pub cost: Option<f64>,
 }
 
+/// Operations of the products of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Operations {
+    /// Those that training needs: 4 per weight and token with frozen weights.
+    pub necessary: f64,
+    /// Those that are computed: 6 where the forward is made again.
+    pub computed: f64,
+}
+
+impl Operations {
+    /// Per step of `passes`.
+    pub(crate) fn of(model: &Model, passes: &Passes, work: Work) -> Self {
+        let weights = Weights::of(model);
+        let per_step = |work| {
+            passes.total(|load| operations(model, weights, load, work)) / passes.steps.max(1) as f64
+        };
+        Self {
+            necessary: per_step(Work {
+                gradient_checkpointing: false,
+                ..work
+            }),
+            computed: per_step(work),
+        }
+    }
+}
+
 /// What decides the operations of a pass.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Work {
@@ -78,7 +104,8 @@ fn rounds(gradient_checkpointing: bool) -> u32 {
     if gradient_checkpointing { 3 } else { 2 }
 }
 
-/// Weights that take part in products with every token, or with every patch.
+/// Weights that take part in products with every token, or with every patch. Of experts a token sees
+/// only those it is sent to.
 #[derive(Clone, Copy)]
 struct Weights {
     layers: f64,
@@ -92,9 +119,16 @@ impl Weights {
             let matrices = tensors
                 .iter()
                 .filter(|(name, shape)| shape.len() > 1 && part(name));
-            matrices
-                .map(|(_, shape)| shape.iter().product::<usize>() as f64)
-                .sum()
+            let seen = |(name, shape): &(String, Vec<usize>)| {
+                let elements = shape.iter().product::<usize>() as f64;
+                match &model.text.experts {
+                    Some(experts) if name.contains(".mlp.experts.") => {
+                        elements * experts.num_experts_per_tok as f64 / experts.num_experts as f64
+                    }
+                    _ => elements,
+                }
+            };
+            matrices.map(seen).sum()
         };
         Self {
             layers: count(|name| name.contains(".layers.")),

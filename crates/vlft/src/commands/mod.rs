@@ -14,6 +14,8 @@
 //!    stderr says where the output is: `terminal.note("Wrote .. to `DIR`")`. An error is returned,
 //!    never printed here. `Ok(Exit::Verdict)` means: ran, and the verdict is no.
 
+#[cfg(feature = "train")]
+mod bench;
 mod build_jsonl;
 mod check_adapter;
 mod completions;
@@ -89,6 +91,9 @@ pub(crate) enum Command {
     /// The loss of a model, with or without an adapter, on a data set
     #[cfg(feature = "train")]
     Eval(eval::Args),
+    /// How fast this machine trains, and where time and memory go; models of random weights to try it on
+    #[cfg(feature = "train")]
+    Bench(bench::Args),
     /// An adapter into a checkpoint that transformers and vLLM load
     Merge(merge::Args),
     /// Is a merged model base + adapter, bit for bit?
@@ -141,6 +146,8 @@ impl Command {
             Command::Train(args) => train::run(args, terminal),
             #[cfg(feature = "train")]
             Command::Eval(args) => eval::run(args, terminal),
+            #[cfg(feature = "train")]
+            Command::Bench(args) => bench::run(args, terminal),
             Command::Merge(args) => merge::run(args, terminal),
             Command::Verify(args) => verify::run(args, terminal),
             Command::CheckAdapter(args) => check_adapter::run(args, terminal),
