@@ -34,6 +34,11 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// The numbers and what lies between the starts of two rows, if columns are adjacent.
+    pub(crate) fn as_rows(&self) -> Option<(&'a [f32], usize)> {
+        (self.column_stride == 1).then_some((self.data, self.row_stride))
+    }
+
     pub(crate) fn transposed(self) -> Self {
         Self {
             data: self.data,

@@ -9,7 +9,7 @@ use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{DType, FloatDType, Shape};
 use rayon::prelude::*;
 
-use super::{GroupedGradients, GroupedOps, Groups, Order};
+use super::{GroupedGradients, GroupedOps, Groups, Order, few_rows};
 use crate::gemm::{Matrix, Threads, multiply};
 use crate::host::{Rows, for_rows, matrix};
 use crate::simd::{sum2, vectorised};
@@ -98,7 +98,9 @@ impl Stack {
 /// Some rows of `x` times `weight` into `out`.
 pub(crate) fn multiply_rows(x: &Rows, range: Range<usize>, weight: Matrix, out: &mut [f32]) {
     let (width, x) = (weight.columns, x.some(range));
-    multiply(out, width, 0.0, 1.0, x, weight, Threads::All);
+    if !few_rows::multiply(&x, &weight, out) {
+        multiply(out, width, 0.0, 1.0, x, weight, Threads::All);
+    }
 }
 
 impl GroupedOps for Flex {

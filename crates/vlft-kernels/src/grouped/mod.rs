@@ -5,6 +5,7 @@
 //! f32, and sums have one order whatever the threads are.
 
 mod cpu;
+mod few_rows;
 mod groups;
 pub(crate) mod reference;
 
