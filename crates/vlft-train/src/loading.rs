@@ -108,30 +108,31 @@ fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes micro-batches until nobody waits, unless enough threads do so already.
-fn work(samples: &Samples, waiting: &Mutex<Waiting>, threads: usize) {
-    {
-        let mut waiting = lock(waiting);
+/// Makes one micro-batch, unless enough threads do so already, and then asks for the next one. It does
+/// not go on by itself: whoever runs it may have done so while waiting for a part of another image, which
+/// somebody needs first.
+fn work(samples: Arc<Samples>, waiting: Arc<Mutex<Waiting>>, threads: usize) {
+    let Request { indices, to } = {
+        let mut waiting = lock(&waiting);
         if waiting.in_work == threads {
             return;
         }
-        waiting.in_work += 1;
-    }
-    loop {
-        let next = {
-            let mut waiting = lock(waiting);
-            let next = waiting.requests.pop_front();
-            if next.is_none() {
-                waiting.in_work -= 1;
-            }
-            next
-        };
-        let Some(Request { indices, to }) = next else {
+        let Some(next) = waiting.requests.pop_front() else {
             return;
         };
-        let made = catch_unwind(AssertUnwindSafe(|| load(samples, &indices)));
-        // Nobody listens any more: not an error.
-        let _ = to.send(made);
+        waiting.in_work += 1;
+        next
+    };
+    let made = catch_unwind(AssertUnwindSafe(|| load(&samples, &indices)));
+    // Nobody listens any more: not an error.
+    let _ = to.send(made);
+    let is_more = {
+        let mut waiting = lock(&waiting);
+        waiting.in_work -= 1;
+        !waiting.requests.is_empty()
+    };
+    if is_more {
+        rayon::spawn_fifo(move || work(samples, waiting, threads));
     }
 }
 
@@ -164,7 +165,7 @@ impl<'a> Stream<'a> {
                 .push_back(Request { indices, to });
             let (samples, waiting) = (self.samples.clone(), self.waiting.clone());
             let threads = pool.current_num_threads();
-            pool.spawn_fifo(move || work(&samples, &waiting, threads));
+            pool.spawn_fifo(move || work(samples, waiting, threads));
             self.ahead.push_back(receive);
         }
     }
