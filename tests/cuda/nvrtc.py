@@ -17,6 +17,8 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "crates/vlft-kernels/src/attention/cuda"
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "vlft-cuda-wheels"
+CACHE = pathlib.Path(os.environ.get("VLFT_CUDA_WHEELS", CACHE))
 # One set or the other: CUDA 13 dropped the suffix.
 WHEELS = [
     ["nvidia-cuda-nvrtc-cu12==12.8.93", "nvidia-cuda-nvcc-cu12==12.8.93"],
@@ -96,18 +98,17 @@ class Nvrtc:
         return ptx, log
 
 
-def assemble(ptxas, ptx, arch):
+def assemble(ptxas, ptx, arch, out="/dev/null"):
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
         file.write(ptx)
         file.flush()
-        command = [str(ptxas), "-v", f"-arch={arch}", file.name, "-o", "/dev/null"]
+        command = [str(ptxas), "-v", f"-arch={arch}", file.name, "-o", out]
         return subprocess.run(command, capture_output=True, text=True)
 
 
 def main():
     parser = argparse.ArgumentParser()
-    default = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "vlft-cuda-wheels"
-    parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path(os.environ.get("VLFT_CUDA_WHEELS", default)))
+    parser.add_argument("--cache", type=pathlib.Path, default=CACHE)
     parser.add_argument("--only", help="for example bf16/128/sm_86")
     args = parser.parse_args()
     found = install(args.cache)

@@ -319,8 +319,20 @@ def soak(args):
     return {"steps": len(held), "early": early, "late": late, "growth": late / early - 1}
 
 
+def kernels(args):
+    """The attention kernels by themselves: right, the same bits twice, timed."""
+    if not args.device.startswith("cuda"):
+        print("needs a GPU: not run")
+        return {"attention": []}
+    report = args.out / "attention.json"
+    run = [sys.executable, str(HERE.parents[1] / "cuda/gpu.py"), "--json", str(report)]
+    if subprocess.run(run, check=False).returncode:
+        raise Failed("tests/cuda/gpu.py failed, see above")
+    return json.loads(report.read_text())
+
+
 PARTS = {"lora": lora, "qlora": qlora, "parity": parity, "resume": resume, "start": start, "packed": packed, "long": long,
-         "soak": soak}
+         "kernels": kernels, "soak": soak}
 SECONDS = 540
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The comparison on a GPU, one part per call: lora, qlora, parity, resume, start, packed, long, soak, goals.
+# The comparison on a GPU, one part per call: lora, qlora, parity, resume, start, packed, long, kernels, soak, goals.
 #
 #   tests/bench/gpu/pack.sh                        # here, once: what the GPU machine lacks, in gpu-carry/ (below 64 MiB)
 #   tests/bench/gpu/run.sh lora                    # there, from the repository's root; OUT is where results go
@@ -9,7 +9,7 @@
 # carried, PYTHON the interpreter, WORK a folder for 25 GB that stays between calls, SITE what is added to Python's path.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
-part=${1:?which part: lora, qlora, parity, resume, start, packed, long, soak, goals, all}
+part=${1:?which part: lora, qlora, parity, resume, start, packed, long, kernels, soak, goals, all}
 shift
 OUT=${OUT:-gpu-out}
 WORK=${WORK:-${TMPDIR:-/tmp}/vlft-gpu}
