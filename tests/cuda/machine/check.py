@@ -96,6 +96,7 @@ KERNELS = r"""
 #include <mma.h>
 #include <cooperative_groups.h>
 #include <cooperative_groups/reduce.h>
+#include <cuda/barrier>
 using namespace nvcuda;
 struct Info { unsigned long long n; float scale; };
 __device__ const float TABLE[4] = {1.f, 2.f, 3.f, 4.f};
@@ -174,6 +175,66 @@ extern "C" __global__ void tensor(const __nv_bfloat16 *a, const __nv_bfloat16 *b
     }
 }
 
+extern "C" __global__ void numbers(const long long *q, long long *wide, unsigned *o) {
+    unsigned t = threadIdx.x, n = blockDim.x;
+    long long a = q[t];
+    unsigned w = (unsigned)a;
+    wide[t] = a / (q[(t + 1) % n] | 1);
+    wide[n + t] = a % 1000003;
+    wide[2 * n + t] = __mul64hi(a, q[(t + 3) % n]);
+    o[t] = __popc(w) + __clz(w) + __ffs(w);
+    o[n + t] = __brev(w);
+    o[2 * n + t] = __umulhi(w, 12345u);
+    o[3 * n + t] = __byte_perm(w, t, 0x3254);
+    o[4 * n + t] = __funnelshift_l(w, t, t & 31);
+    o[5 * n + t] = __usad(w, t, 3);
+    o[6 * n + t] = w / (t + 1) + w % 7;
+    o[7 * n + t] = (unsigned)__dp4a((int)w, (int)t, 5);
+}
+
+extern "C" __global__ void together(const float *x, float *f, unsigned *o, double *d) {
+    __shared__ __align__(16) unsigned char copied[1024];
+#pragma nv_diag_suppress static_var_with_dynamic_init
+    __shared__ cuda::barrier<cuda::thread_scope_block> barrier;
+    unsigned t = threadIdx.x;
+    if (t == 0) init(&barrier, 64);
+    __syncthreads();
+    cuda::memcpy_async(copied + t * 16, (const unsigned char *)x + t * 16, cuda::aligned_size_t<16>(16), barrier);
+    barrier.arrive_and_wait();
+    float v = ((float *)copied)[(t + 5) % 64 * 4], s = v;
+    switch (t & 7) {  // a table of jumps
+    case 0: s += 1; break;
+    case 1: s *= 2; break;
+    case 2: s = fabsf(s); break;
+    case 3: s = -s; break;
+    case 4: s += 7; break;
+    case 5: s = floorf(s); break;
+    case 6: s = fminf(s, 1.f); break;
+    default: s = ceilf(s);
+    }
+    f[t] = s;
+    f[64 + t] = __shfl_down_sync(~0u, v, 3) + __shfl_up_sync(~0u, v, 2, 8) + __shfl_sync(~0u, v, 7, 16);
+    o[t] = __any_sync(~0u, v > 2.f) * 2 + __all_sync(~0u, v < 100.f);
+    o[64 + t] = __match_any_sync(~0u, t & 3);
+    o[128 + t] = __reduce_add_sync(~0u, t);
+    atomicMax((int *)&o[192], (int)t);
+    atomicAdd(d, 0.5);
+    atomicAdd((__half2 *)&o[193], __floats2half2_rn(1.f, 2.f));
+    atomicAdd((__nv_bfloat16 *)&o[194], __float2bfloat16(1.f));
+    atomicInc(&o[195], 40u);
+    if (t >= 32) return;
+    wmma::fragment<wmma::matrix_a, 16, 16, 8, wmma::precision::tf32, wmma::row_major> a;
+    wmma::fragment<wmma::matrix_b, 16, 16, 8, wmma::precision::tf32, wmma::col_major> b;
+    wmma::fragment<wmma::accumulator, 16, 16, 8, float> c;
+    wmma::fill_fragment(c, 0.5f);
+    wmma::load_matrix_sync(a, x, 8);
+    wmma::load_matrix_sync(b, x, 8);
+    for (int i = 0; i < a.num_elements; i++) a.x[i] = wmma::__float_to_tf32(a.x[i]);
+    for (int i = 0; i < b.num_elements; i++) b.x[i] = wmma::__float_to_tf32(b.x[i]);
+    wmma::mma_sync(c, a, b, c);
+    wmma::store_matrix_sync(f + 128, c, 16, wmma::mem_row_major);
+}
+
 extern "C" __global__ void apart(float *x) { if (threadIdx.x < 16) __syncthreads(); else if (threadIdx.x == 17) __syncwarp(1u << 3 | 1u << 17); }
 extern "C" __global__ void beyond(float *x) { x[threadIdx.x + (1u << 22)] = 1.f; }
 """
@@ -231,6 +292,48 @@ def tensor(device, ptx, rng):
     close(device.floats(d, 256), want, 1e-6, "mma.sync")
 
 
+def numbers(device, ptx, rng):
+    q = [rng.randrange(-2**62, 2**62) for _ in range(64)]
+    wide, words = device.memory(bytes(8 * 192)), device.memory(bytes(4 * 512))
+    device.launch(device.kernel(ptx, "numbers"), (1, 1, 1), (64, 1, 1), 0, device.memory(pack(q, "q")), wide, words)
+    toward_zero = lambda a, b: abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+    want = [toward_zero(a, q[(t + 1) % 64] | 1) for t, a in enumerate(q)] + [a - toward_zero(a, 1000003) * 1000003 for a in q]
+    want += [a * q[(t + 3) % 64] >> 64 for t, a in enumerate(q)]
+    assert list(struct.unpack("192q", device.data(wide, 8 * 192))) == want, "64-bit numbers"
+    low = [(t, a & 0xffffffff) for t, a in enumerate(q)]
+    signed = lambda w: struct.unpack("4b", struct.pack("I", w))
+    permuted = lambda t, w: bytes((struct.pack("II", w, t))[at] for at in (4, 5, 2, 3))
+    want = [bin(w).count("1") + 32 - w.bit_length() + (w & -w).bit_length() for _, w in low]
+    want += [int(f"{w:032b}"[::-1], 2) for _, w in low] + [w * 12345 >> 32 for _, w in low]
+    want += [struct.unpack("I", permuted(t, w))[0] for t, w in low]
+    want += [((t << 32 | w) << (t & 31) >> 32) & 0xffffffff for t, w in low] + [abs(w - t) + 3 for t, w in low]
+    want += [w // (t + 1) + w % 7 for t, w in low]
+    want += [(sum(a * b for a, b in zip(signed(w), signed(t))) + 5) & 0xffffffff for t, w in low]
+    assert list(struct.unpack("512I", device.data(words, 2048))) == want, "32-bit numbers"
+
+
+def together(device, ptx, rng):
+    x = [rng.randint(-40, 40) / 8 for _ in range(256)]
+    given, made, words, total = (device.memory(data) for data in (pack(x), bytes(4 * 384), bytes(4 * 196), bytes(8)))
+    device.launch(device.kernel(ptx, "together"), (1, 1, 1), (64, 1, 1), 0, given, made, words, total)
+    v = [x[(t + 5) % 64 * 4] for t in range(64)]
+    cases = (lambda s: s + 1, lambda s: s * 2, abs, lambda s: -s, lambda s: s + 7, math.floor, lambda s: min(s, 1), math.ceil)
+    want = [cases[t & 7](v[t]) for t in range(64)]
+    for t in range(64):
+        warp, lane = t - t % 32, t % 32
+        want.append(v[t + 3 if lane < 29 else t] + v[t - 2 if lane % 8 >= 2 else t] + v[warp + (lane & 16 | 7)])
+    # Eighths have few bits: tf32 holds them exactly.
+    want += [0.5 + sum(x[8 * i + k] * x[8 * j + k] for k in range(8)) for i in range(16) for j in range(16)]
+    close(device.floats(made, 384), want, 0, "together")
+    warps = [v[:32], v[32:]]
+    votes = [any(one > 2 for one in warps[t // 32]) * 2 + all(one < 100 for one in warps[t // 32]) for t in range(64)]
+    same = [sum(1 << lane for lane in range(t & 3, 32, 4)) for t in range(64)]
+    # 64 times (1, 2) in f16, 64 times 1 in bf16, 64 steps of a counter to 40.
+    atomics = [63, 0x58005400, 0x4280, 64 % 41]
+    assert list(struct.unpack("196I", device.data(words, 784))) == votes + same + [496] * 32 + [1520] * 32 + atomics, "warps"
+    assert struct.unpack("d", device.data(total, 8)) == (32.0,), "atomic f64"
+
+
 def fault(kernel, want):
     """A launch that must fail, in a process of its own (the context ends with it)."""
     run = subprocess.run([sys.executable, *sys.argv, "--fault", kernel, str(want)], capture_output=True, text=True)
@@ -248,7 +351,7 @@ def main():
         device.launch(device.kernel(ptx, faults[0]), (1, 1, 1), (32, 1, 1), 0, device.memory(bytes(128)), want=int(faults[1]))
         return
     print(f"seed {SEED}")
-    for check in (functions, sums, halves, tensor):
+    for check in (functions, sums, halves, tensor, numbers, together):
         check(device, ptx, random.Random(SEED))
         print(f"ok    {check.__name__}")
     assert "waits for ever" in fault("apart", 719)

@@ -77,6 +77,10 @@ INLINE u32 lop3_b32(u32 a, u32 b, u32 c, u32 table) {
     return r;
 }
 
+#define DP4A(A, TA, B, TB) \
+    INLINE s32 dp4a_##A##_##B(u32 a, u32 b, s32 c) { for (int i = 0; i < 32; i += 8) c += (s32)(TA)(a >> i) * (s32)(TB)(b >> i); return c; }
+DP4A(s32, s8, s32, s8) DP4A(u32, u8, u32, u8) DP4A(s32, s8, u32, u8) DP4A(u32, u8, s32, s8)
+
 // --- atomic operations, among the blocks that run at the same time ---
 
 #define ATOMIC(T) \

@@ -120,7 +120,7 @@ class Function(Memory, Arithmetic, Threads):
         self.emit(f"{guard}{{ {made} }}" if guard else made)
 
     def directive(self, text):
-        match = re.match(r"\.reg\s+\.(\w+)\s+(.*)", text)
+        match = re.match(r"\.reg\s*\.(\w+)\s+(.*)", text)
         if match:
             for name in operands(match[2]):
                 many = re.fullmatch(r"(%?[\w$]+)<(\d+)>", name)
