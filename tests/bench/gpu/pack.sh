@@ -4,6 +4,7 @@
 #
 #   cargo build --release --features cuda -p vlft
 #   tests/bench/gpu/pack.sh target/release/vlft 128,130    # CUDA 12.8 and 13.0; `torch.version.cuda` there says which
+#   tests/bench/gpu/pack.sh target/release/vlft 128 --also "nvidia-cuda-cccl-cu12==12.8.*"   # headers that it lacks
 #   tests/bench/gpu/pack.sh target/release/vlft            # without bitsandbytes, where the machine has it
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
@@ -17,7 +18,8 @@ open(sys.argv[2], "wb").write(packed)
 print(f"{sys.argv[2]}: {len(packed) / 2**20:.1f} MiB of {len(data) / 2**20:.1f}")
 PY
 if [ -n "${2:-}" ]; then
-    python3 tests/bench/gpu/repack_bitsandbytes.py "$2" gpu-carry/site.tar.xz
+    shift
+    python3 tests/bench/gpu/repack_bitsandbytes.py "$1" gpu-carry/site.tar.xz "${@:2}"
 fi
 size=$(du -sm gpu-carry | cut -f1)
 echo "gpu-carry: $size MiB together"

@@ -271,7 +271,7 @@ def start(args):
     """The first step with nothing cached, and with what that left."""
     cache = args.work / "cold-cache"
     shutil.rmtree(cache, ignore_errors=True)
-    env = {"XDG_CACHE_HOME": str(cache), "HOME": str(cache)}
+    env = {"XDG_CACHE_HOME": str(cache), "CUDA_CACHE_PATH": str(cache / "nv")}
     seconds = {}
     for name in ("cold", "warm"):
         report = ours(args, "start", "bf16", 3, shape(args), warm_up=1, env=env)
