@@ -30,7 +30,7 @@ rank = {rank}
 [data]
 train = "{train}"
 max_tokens = {max_tokens}
-[train]
+{pixels}[train]
 max_steps = {steps}
 accumulate = {accumulate}
 warmup_steps = 1
@@ -55,7 +55,8 @@ class Machine:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         given = {"model": FIXTURES / "tiny", "base": "f32", "compute": "f32", "more": "", "rank": 4, "accumulate": 2,
-                 "train": FIXTURES / "data/train.jsonl", "max_tokens": 4096, "steps": 4, **config}
+                 "train": FIXTURES / "data/train.jsonl", "max_tokens": 4096, "pixels": "",
+                 "steps": 4, **config}
         (folder / "c.toml").write_text(CONFIG.format(**given))
         # What NVRTC compiled is kept from one run to the next.
         kept = self.out / "cubecl"
@@ -128,7 +129,8 @@ def memory(machine):
         more = "double_quant = true\n" if base == "nf4" else ""
         metrics, report, seconds, _ = machine.run(
             f"memory-{base}-{tokens}", "cuda:0", mode="count", model=folder, base=base, compute="bf16", more=more, rank=16,
-            accumulate=1, train=data / "train.jsonl", max_tokens=tokens, steps=2)
+            accumulate=1, train=data / "train.jsonl", max_tokens=tokens,
+            pixels=f"max_pixels = {big_model.PIXELS}\n", steps=2)
         lines = (machine.out / f"memory-{base}-{tokens}/machine.trace").read_text().splitlines()
         loaded = next((int(line.split()[3]) for line in lines if int(line.split()[5]) > 2000), 0)
         print(f"{name:12} {steps_of(metrics)[0]['tokens']:6} {report['device_bytes_peak'] / GIB:9.2f} {loaded / GIB:10.2f} "
