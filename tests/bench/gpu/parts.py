@@ -371,7 +371,9 @@ def goals(args):
         lambda r: r["growth"] <= 0.01 and r["steps"] >= 1000)
     lines = ["| goal | asked | measured | met |", "|---|---|---|---|"]
     for what, goal, value, met in rows:
-        met = "dry" if met is not None and args.device == "cpu" and "bit" not in what and "parity" not in what else met
+        # What a toy on a CPU can say: whether the same work is done, not how fast or in how much.
+        if met is not None and args.device == "cpu" and not what.startswith(("losses", "parity", "resume")):
+            met = "dry"
         lines.append(f"| {what} | {goal} | {value} | {'' if met is None else met if met == 'dry' else 'yes' if met else 'no'} |")
     text = "\n".join(lines) + "\n"
     if args.device == "cpu":
