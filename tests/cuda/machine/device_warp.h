@@ -58,14 +58,29 @@ INLINE void copy_async(Lane *L, u8 *to, u64 from, u32 size, u32 given) {
     memcpy(to, memory_at(L, from, given ? size : 1), given);
     memset(to + given, 0, size - given);
 }
-struct mbarrier { u16 expected, pending; u32 phase; };
-INLINE void mbarrier_init(u8 *at, u32 count) { *(struct mbarrier *)at = (struct mbarrier){(u16)count, (u16)count, 0}; }
+// A phase ends when all have arrived and all bytes that were announced have come.
+struct mbarrier { u16 expected, pending; u32 phase : 8; s32 bytes : 24; };
+INLINE void mbarrier_init(u8 *at, u32 count) { *(struct mbarrier *)at = (struct mbarrier){(u16)count, (u16)count, 0, 0}; }
+INLINE void mbarrier_turn(struct mbarrier *b) {
+    if (!b->pending && !b->bytes) b->pending = b->expected, b->phase++;
+}
 INLINE u64 mbarrier_arrive(Lane *L, u8 *at, u32 count) {
     struct mbarrier *b = (struct mbarrier *)at;
     u64 phase = b->phase;
     if (count > b->pending) L->trap(L, "more arrivals at a barrier than it expects");
-    if (!(b->pending -= count)) b->pending = b->expected, b->phase++;
+    b->pending -= count;
+    mbarrier_turn(b);
     return phase;
 }
-INLINE u8 mbarrier_done(u8 *at, u64 phase) { return ((struct mbarrier *)at)->phase != (u32)phase; }
+INLINE void mbarrier_bytes(u8 *at, s32 bytes) {
+    struct mbarrier *b = (struct mbarrier *)at;
+    b->bytes += bytes;
+    if (bytes < 0) mbarrier_turn(b);
+}
+INLINE u8 mbarrier_done(u8 *at, u64 phase) { return ((struct mbarrier *)at)->phase != (u8)phase; }
 INLINE u8 mbarrier_done_parity(u8 *at, u32 parity) { return (((struct mbarrier *)at)->phase & 1) != (parity & 1); }
+// cp.async.bulk, into shared memory: here before the next instruction.
+INLINE void copy_bulk(Lane *L, u8 *to, u64 from, u32 size, u8 *barrier) {
+    memcpy(to, memory_at(L, from, 16), size);
+    mbarrier_bytes(barrier, -(s32)size);
+}

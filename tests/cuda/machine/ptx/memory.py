@@ -102,8 +102,6 @@ class Memory:
         held = c_type(kind)
         values = [self.read(arg, kind) for arg in args[1:]]
         suffix = kind if kind in HALVES or kind.endswith("x2") else held
-        if held == f"u{bits(kind)}" and names[0] in ("add", "exch", "cas", "and", "or", "xor") and kind[0] == "b":
-            suffix = held
         made = f"atomic_{names[0]}_{suffix}(({held} *){self.place(parts, args[0], kind)}, {', '.join(values)})"
         return self.write(to, kind, made) if to else f"(void){made};"
 
@@ -116,8 +114,15 @@ class Memory:
     # copies and barriers of Ampere and later
 
     def op_cp(self, parts, args):
-        if parts[0] != "async" or "bulk" in parts:
+        if parts[0] != "async":
             raise Unknown("form")
+        if "bulk" in parts and "commit_group" not in parts and "wait_group" not in parts:
+            if "tensor" in parts or not parts[2].startswith("shared") or "global" not in parts:
+                raise Unknown("form")
+            size = self.read(args[2], "u32")
+            barrier = f"shared_at(L, {self.address(args[3][1:-1])}, 8)"
+            to = f"shared_at(L, {self.address(args[0][1:-1])}, 16)"
+            return f"copy_bulk(L, {to}, {self.address(args[1][1:-1])}, {size}, {barrier});"
         if "commit_group" in parts or "wait_group" in parts or "wait_all" in parts:
             return ";"
         if "mbarrier" in parts:
@@ -141,10 +146,16 @@ class Memory:
             place = args[1] if len(args) > 1 and args[1].startswith("[") else args[0]
             to = args[0] if place is not args[0] else "_"
             count = self.read(args[2], "u32") if len(args) > 2 else "1"
-            if "expect_tx" in parts or "noComplete" in parts:
+            if "noComplete" in parts:
                 raise Unknown("form")
-            made = f"u64 s = mbarrier_arrive(L, shared_at(L, {self.address(place[1:-1])}, 8), {count}); "
+            at = f"shared_at(L, {self.address(place[1:-1])}, 8)"
+            made = ""
+            if "expect_tx" in parts:
+                made, count = f"mbarrier_bytes({at}, {count}); ", "1"
+            made += f"u64 s = mbarrier_arrive(L, {at}, {count}); "
             return f"{{ {made}{self.write(to, 'u64', 's')} }}"
+        if what == "expect_tx":
+            return f"mbarrier_bytes(shared_at(L, {self.address(args[0][1:-1])}, 8), {self.read(args[1], 'u32')});"
         if what in ("test_wait", "try_wait"):
             place = self.address(args[1][1:-1])
             test = "mbarrier_done_parity" if "parity" in parts else "mbarrier_done"
