@@ -155,6 +155,8 @@ fn set_up_experts(root: &Path, base: &str) {
     config["text_config"]["rope_scaling"]["mrope_section"] = json!([6, 5, 5]);
     fs::write(&path, config.to_string()).unwrap();
     let config = Config::from_json(&config, &path).unwrap();
+    // It lists the files of the published size.
+    fs::remove_file(root.join("model/model.safetensors.index.json")).unwrap();
     write_random_weights(&root.join("model"), &config, 7, Storage::Bf16, u64::MAX).unwrap();
     let records = format!("{}/data/train.jsonl", fixtures());
     let config = format!(
