@@ -74,10 +74,10 @@ pub(super) fn encode(pixels: &Pixels<'_>, format: ImageFormat) -> Result<Vec<u8>
         ..
     } = *pixels;
     match format {
-        // Level 3 is 30 % faster than the library's balanced level for 3 % more bytes
-        // (measured on 42 pages at 200 dpi).
+        // Level 1 takes 8 ms where level 3 takes 21 and the library's balanced level 34, for 22 % more
+        // bytes (measured on 40 born-digital pages at 150 dpi), and still less than Pillow's.
         ImageFormat::Png => {
-            PngEncoder::new_with_quality(&mut out, CompressionType::Level(3), FilterType::Adaptive)
+            PngEncoder::new_with_quality(&mut out, CompressionType::Level(1), FilterType::Adaptive)
                 .write_image(bytes, width, height, color)
                 .map_err(|e| e.to_string())?;
         }

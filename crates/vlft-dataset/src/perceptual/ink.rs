@@ -42,19 +42,23 @@ pub(super) fn signs(width: usize, height: usize, pixels: &[u8]) -> Option<[u64; 
 /// The mean of the pixels under each cell of the grid.
 fn shrink(width: usize, height: usize, pixels: &[u8]) -> Vec<f64> {
     let mut grid = vec![0.0; GRID * GRID];
-    let mut sums = vec![0.0; width + 1];
+    // Whole numbers: their additions do not wait for each other as long, and the sums are exact.
+    let mut sums = vec![0u64; width + 1];
     let mut cells = [0.0; GRID];
-    let edge = |index: usize| index as f64 * width as f64 / GRID as f64;
+    let edges: Vec<Place> = (1..=GRID)
+        .map(|index| Place::new(index as f64 * width as f64 / GRID as f64, width))
+        .collect();
     let tall = height as f64 / GRID as f64;
     for (y, row) in pixels.chunks_exact(width).enumerate() {
-        let mut sum = 0.0;
-        for (x, pixel) in row.iter().enumerate() {
-            sum += f64::from(*pixel);
-            sums[x + 1] = sum;
+        let mut sum = 0;
+        for (to, pixel) in sums[1..].iter_mut().zip(row) {
+            sum += u64::from(*pixel);
+            *to = sum;
         }
         let mut before = 0.0;
-        for (index, cell) in cells.iter_mut().enumerate() {
-            let after = between(&sums, edge(index + 1));
+        for (cell, edge) in cells.iter_mut().zip(&edges) {
+            let (low, high) = (sums[edge.whole], sums[edge.whole + 1]);
+            let after = low as f64 + edge.part * (high - low) as f64;
             *cell = after - before;
             before = after;
         }
@@ -77,12 +81,28 @@ fn shrink(width: usize, height: usize, pixels: &[u8]) -> Vec<f64> {
     grid
 }
 
+/// A place between two of the numbers of a list, `part` of the way from one to the next.
+struct Place {
+    whole: usize,
+    part: f64,
+}
+
+impl Place {
+    /// In a list of `last + 1` numbers.
+    fn new(at: f64, last: usize) -> Self {
+        let at = at.clamp(0.0, last as f64);
+        let whole = (at as usize).min(last.saturating_sub(1));
+        Self {
+            whole,
+            part: at - whole as f64,
+        }
+    }
+}
+
 /// Running sums read between two of their places.
 fn between(sums: &[f64], at: f64) -> f64 {
-    let last = sums.len() - 1;
-    let at = at.clamp(0.0, last as f64);
-    let whole = (at as usize).min(last.saturating_sub(1));
-    sums[whole] + (at - whole as f64) * (sums[whole + 1] - sums[whole])
+    let Place { whole, part } = Place::new(at, sums.len() - 1);
+    sums[whole] + part * (sums[whole + 1] - sums[whole])
 }
 
 /// How much darker each cell is than its surroundings; 0 where it is not, and at the rim.
