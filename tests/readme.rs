@@ -211,10 +211,13 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn commands_are_read_as_a_shell_reads_them() {
-    let page = "```sh\nvlft a 'b c' \\\n    --d \"e\"  # note\n# only a comment\nvlft f   # needs a GPU\n```\n```python\nvlft = 1\n```\n```sh needs a cluster\nsbatch x\n```";
+    let page = "```sh\nvlft inspect 'b c' \\\n    --d \"e\"  # note\n# only a comment\nvlft f   # needs a GPU\n```\n```python\nvlft = 1\n```\n```sh needs a cluster\nsbatch x\n```";
     let found = commands(page);
     assert_eq!(found.len(), 3);
-    assert_eq!(split(&found[0].text), ["vlft", "a", "b c", "--d", "e"]);
+    assert_eq!(
+        split(&found[0].text),
+        ["vlft", "inspect", "b c", "--d", "e"]
+    );
     assert!(matches!(kind(&found[0]), Kind::Runs(words) if words.len() == 4));
     assert!(matches!(kind(&found[1]), Kind::Marked));
     assert!(matches!(kind(&found[2]), Kind::Marked));

@@ -1,8 +1,10 @@
 //! `vlft rasterize` when pages are endless or greedy, and when workers or the run itself are killed.
 
 use std::fs;
+use std::io::Read;
 #[cfg(target_os = "linux")]
 use std::process::Child;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::cli::rasterize::{document, folder, lines};
@@ -211,19 +213,26 @@ fn a_worker_that_is_killed_from_outside_is_replaced() {
 fn two_runs_into_one_directory_do_not_mix() {
     let dir = folder(&[("in/a.pdf", endless())]);
     let args = ["rasterize", "in", "--out", "out", "--timeout-secs", "300"];
-    let mut first = vlft().current_dir(dir.path()).args(args).spawn().unwrap();
-    until("the first has begun", || {
-        dir.path().join("out/manifest.jsonl.journal").exists()
+    // Which of them is first nobody knows; the other one ends at once.
+    let mut runs = [(); 2].map(|()| {
+        let mut run = vlft();
+        run.current_dir(dir.path()).args(args);
+        run.stderr(Stdio::piped()).spawn().unwrap()
     });
-    let second = run_in(dir.path(), &args);
-    first.kill().unwrap();
-    first.wait().unwrap();
-    assert_eq!(second.code, Some(2));
+    let mut ended = None;
+    until("one has ended", || {
+        ended = (0..2).find(|i| runs[*i].try_wait().unwrap().is_some());
+        ended.is_some()
+    });
+    let ended = ended.unwrap();
+    runs[1 - ended].kill().unwrap();
+    runs[1 - ended].wait().unwrap();
+    assert_eq!(runs[ended].wait().unwrap().code(), Some(2));
+    let mut said = String::new();
+    let stderr = runs[ended].stderr.as_mut().unwrap();
+    stderr.read_to_string(&mut said).unwrap();
     assert!(
-        second
-            .stderr
-            .contains("another `vlft rasterize` is writing here"),
-        "{}",
-        second.stderr
+        said.contains("another `vlft rasterize` is writing here"),
+        "{said}"
     );
 }

@@ -36,6 +36,16 @@ impl Output {
     /// Reads what is there without changing anything.
     pub(super) fn look(options: &Options) -> Result<Self> {
         check_folder(&options.out)?;
+        // Another shard that ends meanwhile takes its journal away: its manifest has the pages then.
+        loop {
+            if let Some(output) = Self::look_once(options)? {
+                return Ok(output);
+            }
+        }
+    }
+
+    /// `None` when a file went away between being found and being read.
+    fn look_once(options: &Options) -> Result<Option<Self>> {
         let dir = options.out.clone();
         let mut output = Self {
             shard: options.shard,
@@ -61,6 +71,7 @@ impl Output {
             let pages = match read_lines(path, torn) {
                 // A manifest that nobody can read is no reason to keep it.
                 Err(_) if replaced => Vec::new(),
+                Err(_) if fs::symlink_metadata(path).is_err() => return Ok(None),
                 other => other?,
             };
             if replaced {
@@ -74,7 +85,7 @@ impl Output {
         }
         output.own = latest(std::mem::take(&mut output.own));
         output.known = latest(std::mem::take(&mut output.known));
-        Ok(output)
+        Ok(Some(output))
     }
 
     /// Prepares for writing: takes the directory for this run, and with `--force` clears it of
@@ -356,4 +367,56 @@ fn is_below(file: &str) -> bool {
 fn ends_torn(path: &Path) -> Result<bool> {
     let bytes = fs::read(path).map_err(|e| cannot("read", path, e))?;
     Ok(bytes.last().is_some_and(|&byte| byte != b'\n'))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::pdf::{WorkerProgram, Workers};
+
+    #[test]
+    fn a_shard_may_end_while_another_looks() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            inputs: Vec::new(),
+            out: dir.path().to_owned(),
+            resolution: Resolution::Dpi(72),
+            format: ImageFormat::Png,
+            engine: Engine::Pdfium,
+            selected: None,
+            shard: Some(Shard { index: 2, count: 2 }),
+            existing: Existing::Refuse,
+            workers: Workers {
+                program: WorkerProgram {
+                    program: PathBuf::new(),
+                    args: Vec::new(),
+                },
+                jobs: None,
+                timeout: Duration::from_secs(1),
+                memory_bytes: 0,
+                passwords: Vec::new(),
+                pdfium: None,
+            },
+        };
+        let manifest = dir.path().join("manifest.1-of-2.jsonl");
+        let journal = dir.path().join("manifest.1-of-2.jsonl.journal");
+        fs::write(&manifest, "").unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    fs::write(&journal, "").unwrap();
+                    fs::remove_file(&journal).unwrap();
+                }
+            });
+            let looks: Vec<Result<Output>> = (0..2000).map(|_| Output::look(&options)).collect();
+            done.store(true, Ordering::Relaxed);
+            for look in looks {
+                look.unwrap();
+            }
+        });
+    }
 }
