@@ -3,6 +3,10 @@
 
 #![allow(unsafe_code)] // Calls into the driver and NVRTC.
 
+use std::path::Path;
+
+use cubecl::config::cache::CacheConfig;
+use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use cudarc::driver::result;
 use cudarc::driver::sys::{CUdevice, CUdevice_attribute};
 
@@ -59,7 +63,7 @@ pub fn driver() -> Result<Driver, NoDriver> {
         let mut version = 0;
         // SAFETY: the driver writes one integer where the pointer says.
         unsafe { cudarc::driver::sys::cuDriverGetVersion(&mut version) }.result()?;
-        let cards = (0..result::device::get_count()?).map(|number| card(number));
+        let cards = (0..result::device::get_count()?).map(card);
         Ok(Driver {
             cuda: counted(version),
             cards: cards.collect::<Result<_, _>>()?,
@@ -104,6 +108,17 @@ pub fn nvrtc() -> Option<Version> {
             minor: minor as u32,
         })
     }
+}
+
+/// Keeps what is found out and compiled in a folder, so that the next start need not do it again: the
+/// kernels, and which of several is the fastest for a shape. Before the first tensor on a GPU; a
+/// `cubecl.toml` in the working directory still counts for everything else.
+pub fn keep_kernels_in(folder: &Path) {
+    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    config.compilation.cache = true;
+    config.environment.path = CacheConfig::Directory(folder.to_path_buf());
+    // Whoever set it first, such as a test, is right.
+    CubeClRuntimeConfig::try_set(config);
 }
 
 /// 12040 is 12.4.

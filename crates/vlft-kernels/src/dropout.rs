@@ -10,7 +10,7 @@ use crate::profile::{Family, span};
 use crate::random::{Key, uniform};
 use crate::tape::record;
 
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex)]
 pub(crate) trait DropoutOps: Backend {
     /// Each element is 0 with the given probability, else divided by `1 - probability`.
     fn dropout(x: FloatTensor<Self>, probability: f64, key: Key) -> FloatTensor<Self> {
@@ -32,6 +32,9 @@ pub(crate) trait DropoutOps: Backend {
 }
 
 impl DropoutOps for Flex {}
+
+#[cfg(feature = "cube")]
+impl DropoutOps for burn_cubecl::CubeBackend {}
 
 impl<B: Backend + DropoutOps, C: CheckpointStrategy> DropoutOps for Autodiff<B, C> {
     fn dropout(x: FloatTensor<Self>, probability: f64, key: Key) -> FloatTensor<Self> {

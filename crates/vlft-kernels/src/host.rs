@@ -4,18 +4,13 @@ use std::ops::Range;
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::TensorData;
 use rayon::prelude::*;
 
 use crate::gemm::Matrix;
 
 /// Elements that one task of a row-wise kernel should have at least.
 const TASK_ELEMENTS: usize = 1 << 14;
-
-/// Whether the kernels of this crate can take the tensor: f32 on the CPU backend, tracked or not.
-pub(crate) fn is_host_f32<const R: usize>(x: &Tensor<R>) -> bool {
-    x.dtype() == DType::F32 && x.device() == Device::flex()
-}
 
 /// A matrix of f32 whose columns are adjacent; rows may be apart, as those of a slice of columns.
 pub(crate) struct Rows {

@@ -2,6 +2,7 @@
 //! the files they come from are `vlft-checkpoint`'s, and it never sees a data set.
 
 mod adapter;
+mod awaited;
 mod frozen;
 mod linear;
 pub mod lora;
@@ -11,6 +12,7 @@ pub mod qwen3_vl;
 mod tensor;
 
 pub use adapter::{read_adapter, tensors_to_bytes, write_adapter};
+pub use awaited::Awaited;
 pub use frozen::{Frozen, Quantization};
 pub use lora::{AdapterGradients, Adapters};
 pub use qwen3_vl::{Compute, Head, Inputs, Neftune, Qwen3Vl, Stage, Targets};

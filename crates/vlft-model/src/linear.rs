@@ -32,11 +32,11 @@ impl Weight {
         }
     }
 
-    /// The dense matrix in f32, as the loss wants it.
-    pub(crate) fn matrix(&self) -> Tensor<2> {
+    /// The dense matrix, as the loss wants it beside states of this type.
+    pub(crate) fn matrix(&self, dtype: DType) -> Tensor<2> {
         match self {
-            Weight::Dense(matrix) => as_type(matrix.clone(), DType::F32),
-            Weight::Nf4(matrix) => matrix.matrix(),
+            Weight::Dense(matrix) => as_type(matrix.clone(), dtype),
+            Weight::Nf4(matrix) => matrix.matrix_in(dtype.into()),
         }
     }
 

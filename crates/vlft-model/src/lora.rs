@@ -9,12 +9,14 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use rand::distr::{Distribution, Uniform};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use vlft_kernels::adamw;
 use vlft_kernels::dropout::dropout;
 use vlft_kernels::linear::add_low_rank;
 use vlft_kernels::profile::{Family, span};
 use vlft_kernels::random::Key;
 use vlft_kernels::reduce::sum_of_squares;
 
+use crate::awaited::Awaited;
 use crate::linear::as_type;
 use vlft_checkpoint::{Adapted, Layout};
 
@@ -90,7 +92,13 @@ impl Adapters {
         &self.pairs
     }
 
-    /// Replaces the matrices, as an optimiser step does.
+    /// Each pair becomes what `step` makes of it. It is handed over, so that it can be changed where it is.
+    pub fn update(&mut self, step: impl FnMut(Pair) -> Pair) {
+        let pairs = std::mem::take(&mut self.pairs);
+        self.pairs = pairs.into_iter().map(step).collect();
+    }
+
+    /// Replaces the matrices.
     pub fn set_pairs(&mut self, pairs: Vec<Pair>) {
         assert_eq!(
             pairs.len(),
@@ -139,15 +147,19 @@ fn random_uniform(rows: usize, columns: usize, rng: &mut impl Rng, device: &Devi
 }
 
 /// Gradients of the adapter matrices, summed over micro-batches.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct AdapterGradients {
     pairs: Vec<Option<Pair>>,
+    /// What [`Self::pairs`] are still to be multiplied by. On the CPU that is done at once; on a GPU it
+    /// would be a pass over each matrix, and the optimiser does it on its way.
+    factor: f64,
 }
 
 impl AdapterGradients {
     pub fn new(modules: usize) -> Self {
         Self {
             pairs: vec![None; modules],
+            factor: 1.0,
         }
     }
 
@@ -172,17 +184,40 @@ impl AdapterGradients {
         }
     }
 
-    /// L2 norm over all gradients, summed in a fixed order.
-    pub fn norm(&self) -> f64 {
+    /// What a GPU computes of [`Self::norm`], to be read together with other numbers; none on the CPU.
+    pub fn squares(&self) -> Option<Awaited> {
         let _span = span(Family::Optimizer);
+        self.is_on_gpu().then(|| {
+            let pairs = self.pairs.iter().flatten();
+            let matrices = pairs.flat_map(|pair| [pair.a.clone(), pair.b.clone()]);
+            Awaited::new(adamw::squares(matrices.collect()).flatten(0, 1))
+        })
+    }
+
+    /// L2 norm over all gradients, summed in a fixed order. `squares`: those of [`Self::squares`], read.
+    pub fn norm(&self, squares: Option<&[f32]>) -> f64 {
+        let _span = span(Family::Optimizer);
+        if let Some(squares) = squares {
+            let sum: f64 = squares.iter().map(|x| f64::from(*x)).sum();
+            return sum.sqrt() * self.factor;
+        }
         let pairs = self.pairs.iter().flatten();
         let squares =
             pairs.map(|pair| sum_of_squares(pair.a.clone()) + sum_of_squares(pair.b.clone()));
         squares.sum::<f64>().sqrt()
     }
 
+    fn is_on_gpu(&self) -> bool {
+        let first = self.pairs.iter().flatten().next();
+        first.is_some_and(|pair| adamw::has_kernel(&pair.a))
+    }
+
     /// Multiplies everything, as averaging over the tokens of a step does.
     pub fn scaled(mut self, factor: f64) -> Self {
+        if self.is_on_gpu() {
+            self.factor *= factor;
+            return self;
+        }
         for pair in self.pairs.iter_mut().flatten() {
             pair.a = pair.a.clone() * factor;
             pair.b = pair.b.clone() * factor;
@@ -190,7 +225,12 @@ impl AdapterGradients {
         self
     }
 
-    /// In module order. A module that no sample of the step reached (vision blocks in a text-only
+    /// What the pairs are to be multiplied by: 1 on the CPU.
+    pub fn factor(&self) -> f64 {
+        self.factor
+    }
+
+    /// In module order, still to be multiplied by [`Self::factor`]. A module that no sample of the step reached (vision blocks in a text-only
     /// step) has none, and its gradient is zero.
     pub fn pairs(&self) -> &[Option<Pair>] {
         &self.pairs

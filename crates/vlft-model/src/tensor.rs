@@ -39,5 +39,9 @@ pub fn tensor<const R: usize>(
         TensorData::new(rounded, shape)
     };
     checkpoint.release(name);
-    Ok(Tensor::from_data(data, (device, wanted)))
+    // It stays as long as the model: not among what comes and goes.
+    Ok(
+        device
+            .memory_persistent_allocations(data, |data| Tensor::from_data(data, (device, wanted))),
+    )
 }

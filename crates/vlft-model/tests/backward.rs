@@ -84,7 +84,7 @@ fn gradients(
         by_blocks,
         &mut gradients,
     );
-    (nll, gradients)
+    (nll.values().unwrap(), gradients)
 }
 
 fn values(tensor: &Tensor<2>) -> Vec<f32> {

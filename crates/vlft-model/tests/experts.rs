@@ -96,7 +96,7 @@ impl Loaded {
             by_blocks,
             &mut gradients,
         );
-        (nll, gradients)
+        (nll.values().unwrap(), gradients)
     }
 
     fn one_by_one(self) -> Self {

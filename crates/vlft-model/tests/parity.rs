@@ -120,19 +120,29 @@ impl Golden {
 
 #[test]
 fn every_stage_agrees_with_transformers() {
+    all_stages(&Device::flex());
+}
+
+/// Through the GPU code, on a software device.
+#[test]
+#[cfg(feature = "wgpu")]
+fn gpu_stages_agree_with_transformers() {
+    all_stages(&Device::wgpu(burn::tensor::DeviceKind::Cpu));
+}
+
+fn all_stages(device: &Device) {
     let root = fixtures();
     let manifest: Value =
         serde_json::from_slice(&std::fs::read(root.join("manifest.json")).unwrap()).unwrap();
     let goldens = manifest["goldens"].as_array().unwrap();
     assert!(!goldens.is_empty());
     for golden in goldens {
-        check(&root, golden);
+        check(&root, golden, device);
     }
 }
 
-fn check(root: &Path, case: &Value) {
+fn check(root: &Path, case: &Value, device: &Device) {
     let name = case["name"].as_str().unwrap();
-    let device = Device::flex();
     let golden = Golden(std::fs::read(root.join(format!("{name}.safetensors"))).unwrap());
     let model_dir = root.join(case["model"].as_str().unwrap());
     let config = Config::from_dir(&model_dir).unwrap();
@@ -140,7 +150,7 @@ fn check(root: &Path, case: &Value) {
     let (layout, adapters) = match case["adapter"].as_str() {
         None => (None, Adapters::none()),
         Some(adapter) => {
-            let (layout, adapters) = read_adapter(&root.join(adapter), &config, &device).unwrap();
+            let (layout, adapters) = read_adapter(&root.join(adapter), &config, device).unwrap();
             (Some(layout), adapters)
         }
     };
@@ -149,7 +159,7 @@ fn check(root: &Path, case: &Value) {
         &checkpoint,
         layout.as_ref(),
         Frozen::as_stored(),
-        &device,
+        device,
     )
     .unwrap();
 

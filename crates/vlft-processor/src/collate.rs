@@ -26,10 +26,11 @@ pub struct Batch {
     pub grid_thw: Vec<[usize; 3]>,
 }
 
-/// Rows keep their order; `pad_token_id` fills the ends.
-pub fn collate(samples: &[Sample], pad_token_id: u32) -> Batch {
+/// Rows keep their order; `pad_token_id` fills the ends, up to a length that is a multiple of `multiple`.
+pub fn collate(samples: &[Sample], pad_token_id: u32, multiple: usize) -> Batch {
     let rows = samples.len();
-    let length = samples.iter().map(Sample::len).max().unwrap_or(0);
+    let longest = samples.iter().map(Sample::len).max().unwrap_or(0);
+    let length = longest.next_multiple_of(multiple);
     let mut batch = Batch {
         rows,
         length,
@@ -60,17 +61,20 @@ pub fn collate(samples: &[Sample], pad_token_id: u32) -> Batch {
     batch
 }
 
-/// The samples end to end in one row, without any padding. Their positions start anew; that no token
-/// sees another sample is up to the attention, see [`Batch::samples`].
-pub fn pack(samples: &[Sample]) -> Batch {
-    let length = samples.iter().map(Sample::len).sum();
+/// The samples end to end in one row, with padding only after the last, up to a multiple of `multiple`.
+/// Their positions start anew; that no token sees another sample is up to the attention, see
+/// [`Batch::samples`].
+pub fn pack(samples: &[Sample], pad_token_id: u32, multiple: usize) -> Batch {
+    let real: usize = samples.iter().map(Sample::len).sum();
+    let length = real.next_multiple_of(multiple);
+    let padding = length - real;
     let mut batch = Batch {
         rows: 1,
         length,
         samples: Vec::with_capacity(samples.len()),
         input_ids: Vec::with_capacity(length),
         labels: Vec::with_capacity(length),
-        attention_mask: vec![1; length],
+        attention_mask: vec![1; real],
         position_ids: Vec::with_capacity(3 * length),
         pixel_values: Vec::with_capacity(patch_values(samples)),
         grid_thw: Vec::new(),
@@ -85,9 +89,13 @@ pub fn pack(samples: &[Sample]) -> Batch {
             batch.grid_thw.push(image.grid_thw);
         }
     }
+    batch.input_ids.resize(length, pad_token_id);
+    batch.labels.resize(length, IGNORED);
+    batch.attention_mask.resize(length, 0);
     for axis in 0..3 {
         let positions = samples.iter().flat_map(|sample| &sample.position_ids[axis]);
         batch.position_ids.extend(positions);
+        batch.position_ids.extend(vec![0; padding]);
     }
     batch
 }
@@ -118,7 +126,7 @@ mod tests {
                 grid_thw: [1, 1, first as usize],
             }],
         };
-        let batch = collate(&[sample(&[5], 1.0), sample(&[6, 7], 3.0)], 9);
+        let batch = collate(&[sample(&[5], 1.0), sample(&[6, 7], 3.0)], 9, 1);
         assert_eq!((batch.rows, batch.length), (2, 2));
         assert_eq!(batch.samples, [0..1, 2..4]);
         assert_eq!(batch.input_ids, [5, 9, 6, 7]);
@@ -128,7 +136,20 @@ mod tests {
         assert_eq!(batch.pixel_values, [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(batch.grid_thw, [[1, 1, 1], [1, 1, 3]]);
 
-        let packed = pack(&[sample(&[5], 1.0), sample(&[6, 7], 3.0)]);
+        let wide = collate(&[sample(&[5], 1.0), sample(&[6, 7], 3.0)], 9, 4);
+        assert_eq!((wide.rows, wide.length), (2, 4));
+        assert_eq!(wide.samples, [0..1, 4..6]);
+        assert_eq!(wide.input_ids, [5, 9, 9, 9, 6, 7, 9, 9]);
+
+        let wide = pack(&[sample(&[5], 1.0), sample(&[6, 7], 3.0)], 9, 4);
+        assert_eq!((wide.rows, wide.length), (1, 4));
+        assert_eq!(wide.samples, [0..1, 1..3]);
+        assert_eq!(wide.input_ids, [5, 6, 7, 9]);
+        assert_eq!(wide.labels, [5, 6, 7, IGNORED]);
+        assert_eq!(wide.attention_mask, [1, 1, 1, 0]);
+        assert_eq!(wide.position_ids, [1, 1, 1, 0, 2, 2, 2, 0, 3, 3, 3, 0]);
+
+        let packed = pack(&[sample(&[5], 1.0), sample(&[6, 7], 3.0)], 9, 1);
         assert_eq!((packed.rows, packed.length), (1, 3));
         assert_eq!(packed.samples, [0..1, 1..3]);
         assert_eq!(packed.input_ids, [5, 6, 7]);

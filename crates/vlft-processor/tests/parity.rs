@@ -112,7 +112,7 @@ fn every_golden_is_reproduced() {
                 sample
             })
             .collect();
-        let batch = collate(&samples, processor.pad_token_id());
+        let batch = collate(&samples, processor.pad_token_id(), 1);
         let bytes = fs::read(fixtures().join(format!("{}.safetensors", golden.name))).unwrap();
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
         compare(golden, &batch, &samples, &tensors);

@@ -14,11 +14,27 @@ pub struct MicroBatch {
     pub tokens: usize,
 }
 
+/// What fills the ends of rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Padding {
+    pub(crate) token_id: u32,
+    /// Rows are as long as a multiple of it.
+    pub(crate) multiple: usize,
+}
+
+impl Padding {
+    /// For rows that are all equally long, such as one.
+    pub(crate) const NONE: Self = Self {
+        token_id: 0,
+        multiple: 1,
+    };
+}
+
 impl MicroBatch {
     /// One right-padded row per sample. `weights`: how much each sample's tokens count.
-    pub(crate) fn padded(samples: &[Sample], weights: &[f32], pad_token_id: u32) -> Self {
+    pub(crate) fn padded(samples: &[Sample], weights: &[f32], padding: Padding) -> Self {
         let tokens = samples.iter().map(Sample::len).sum();
-        let batch = collate(samples, pad_token_id);
+        let batch = collate(samples, padding.token_id, padding.multiple);
         Self {
             targets: targets(&batch, weights),
             inputs: inputs(batch),
@@ -26,12 +42,16 @@ impl MicroBatch {
         }
     }
 
-    /// All samples end to end in one row, each attending to itself only.
-    pub(crate) fn packed(samples: &[Sample], weights: &[f32]) -> Self {
-        let batch = pack(samples);
-        let segments = batch.samples.iter().map(Range::len).collect();
+    /// All samples end to end in one row, each attending to itself only, as the padding after them does.
+    pub(crate) fn packed(samples: &[Sample], weights: &[f32], padding: Padding) -> Self {
+        let batch = pack(samples, padding.token_id, padding.multiple);
+        let mut segments: Vec<usize> = batch.samples.iter().map(Range::len).collect();
+        let tokens = segments.iter().sum();
+        if tokens < batch.length {
+            segments.push(batch.length - tokens);
+        }
         Self {
-            tokens: batch.length,
+            tokens,
             targets: targets(&batch, weights),
             inputs: Inputs {
                 segments,

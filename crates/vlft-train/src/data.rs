@@ -9,6 +9,7 @@ use vlft_processor::image_cache::CacheReport;
 use vlft_processor::processor::{Options as Limits, Processor};
 
 use crate::config::{Config, OnError};
+use crate::device::Device;
 use crate::loading::Workers;
 use crate::order::Order;
 use crate::samples::{Dropped, Limit, Samples};
@@ -52,6 +53,7 @@ pub(crate) fn open(
     processor: &Arc<Processor>,
     model: &ModelConfig,
     has_begun: bool,
+    device: Device,
 ) -> Result<Data> {
     let data = &config.data;
     let open = |path: &Path, key, max_tokens, broken| {
@@ -61,7 +63,9 @@ pub(crate) fn open(
             too_long: data.too_long,
             broken,
         };
-        Samples::open(path, processor, model, limit)
+        let (mut samples, dropped) = Samples::open(path, processor, model, limit)?;
+        samples.fill_up_to(device.row_multiple());
+        Ok::<_, Diagnostic>((samples, dropped))
     };
     const MAX_TOKENS: &str = "data.max_tokens";
     let (key, longest) = match (data.packing, data.max_tokens) {

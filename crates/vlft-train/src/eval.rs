@@ -163,7 +163,8 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(Event)) -> Result<Outcome>
     for warning in lock::warnings(locked.as_ref(), &processor) {
         observe(Event::Warning(warning));
     }
-    let (samples, _) = Samples::open(&options.data, &processor, &config, Limit::NONE)?;
+    let (mut samples, _) = Samples::open(&options.data, &processor, &config, Limit::NONE)?;
+    samples.fill_up_to(options.device.row_multiple());
 
     // Without an adapter the weights are as stored; with one, as it was trained on them.
     let frozen = lock::frozen(locked.as_ref(), options.base);

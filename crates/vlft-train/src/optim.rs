@@ -2,6 +2,7 @@
 //! norm. Moments are f32 like the adapters.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use vlft_kernels::adamw;
 use vlft_kernels::profile::{Family, span};
 use vlft_model::lora::Pair;
 use vlft_model::{AdapterGradients, Adapters};
@@ -56,25 +57,27 @@ impl AdamW {
         gradients: &AdapterGradients,
     ) {
         let _span = span(Family::Optimizer);
-        let mut pairs = adapters.pairs().to_vec();
-        for (((pair, state), gradient), rates) in pairs
-            .iter_mut()
-            .zip(&mut self.states)
-            .zip(gradients.pairs())
-            .zip(rates)
-        {
-            let Some(gradient) = gradient else { continue };
+        let states = self.states.iter_mut();
+        let mut modules = states.zip(gradients.pairs()).zip(rates);
+        adapters.update(|pair| {
+            let module = modules.next();
+            let ((state, gradient), rates) = module.expect("a state for every module");
+            let Some(gradient) = gradient else {
+                return pair;
+            };
             state.updates += 1;
             let update = |rate: f64| Update {
                 config,
                 learning_rate: learning_rate * rate,
                 number: state.updates,
+                factor: gradients.factor(),
             };
             let (a, b) = (update(rates.a), update(rates.b));
-            pair.a = a.apply(pair.a.clone(), gradient.a.clone(), &mut state.a);
-            pair.b = b.apply(pair.b.clone(), gradient.b.clone(), &mut state.b);
-        }
-        adapters.set_pairs(pairs);
+            Pair {
+                a: a.apply(pair.a, gradient.a.clone(), &mut state.a),
+                b: b.apply(pair.b, gradient.b.clone(), &mut state.b),
+            }
+        });
     }
 }
 
@@ -83,17 +86,42 @@ struct Update<'a> {
     learning_rate: f64,
     /// 1 for a matrix's first update.
     number: u64,
+    /// Of the gradient; 1 on the CPU.
+    factor: f64,
 }
 
 impl Update<'_> {
     /// `p -= lr wd p; m, v as usual; p -= lr/(1-b1^t) m / (sqrt(v)/sqrt(1-b2^t) + eps)`, in
     /// torch's order of operations.
     fn apply(&self, p: Tensor<2>, gradient: Tensor<2>, moments: &mut Moments) -> Tensor<2> {
+        if adamw::has_kernel(&p) {
+            return self.apply_on_gpu(p, gradient, moments);
+        }
         let on_host = p.device() == Device::flex() && p.dtype() == DType::F32;
         match on_host && gradient.dtype() == DType::F32 {
             true => self.apply_on_host(p, gradient, moments),
             false => self.apply_by_tensors(p, gradient, moments),
         }
+    }
+
+    /// One pass over the matrix and its moments, in place.
+    fn apply_on_gpu(&self, p: Tensor<2>, gradient: Tensor<2>, moments: &mut Moments) -> Tensor<2> {
+        let [beta1, beta2] = self.config.betas;
+        let update = adamw::Update {
+            betas: [beta1 as f32, beta2 as f32],
+            rests: [(1.0 - beta1) as f32, (1.0 - beta2) as f32],
+            decay: (1.0 - self.learning_rate * self.config.weight_decay) as f32,
+            step_size: self.step_size() as f32,
+            correction: self.correction() as f32,
+            eps: self.config.eps as f32,
+            factor: self.factor as f32,
+        };
+        // Taken out, not cloned: a buffer with one owner is changed where it is.
+        let m = std::mem::replace(&mut moments.m, gradient.clone());
+        let v = std::mem::replace(&mut moments.v, gradient.clone());
+        let [p, m, v] = adamw::update([p, m, v], gradient, update);
+        *moments = Moments { m, v };
+        p
     }
 
     /// One pass over the values, the moments in place: the same operations on each value in the
@@ -134,6 +162,7 @@ impl Update<'_> {
         moments: &mut Moments,
     ) -> Tensor<2> {
         let [beta1, beta2] = self.config.betas;
+        let gradient = gradient * self.factor;
         let p = p * (1.0 - self.learning_rate * self.config.weight_decay);
 
         moments.m = moments.m.clone() * beta1 + gradient.clone() * (1.0 - beta1);
@@ -197,6 +226,7 @@ mod tests {
                 config: &config,
                 learning_rate: 1e-3,
                 number,
+                factor: 1.0,
             };
             let gradient = random(0.3);
             let [fast_p, slow_p] = p;

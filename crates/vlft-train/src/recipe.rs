@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use vlft_base::{Diagnostic, Result};
+use vlft_base::{Diagnostic, Kind, Result, format};
 use vlft_checkpoint::{Checkpoint, Config as ModelConfig, Layout};
 use vlft_model::{Adapters, Qwen3Vl};
 use vlft_processor::image_cache::CacheReport;
@@ -21,7 +21,7 @@ use vlft_processor::image_cache::CacheReport;
 use crate::answers::Asked;
 use crate::checkpoint::{Examined, Progress, State, examine};
 use crate::config::{Config, check_changeable};
-use crate::device::Device;
+use crate::device::{Device, pool_bytes};
 use crate::dump::Numbers;
 use crate::header::{Arrangement, Header};
 use crate::inputs::Inputs;
@@ -30,7 +30,7 @@ use crate::lock::Lock;
 use crate::log::{Journal, Line, Pace, ProgressLine, StepLine};
 use crate::optim::clip;
 use crate::order::Order;
-use crate::plan::{self, Passes, Place, Setup};
+use crate::plan::{self, Passes, Setup};
 use crate::rates::{Rates, rates};
 use crate::run_dir::{Opening, RunDir};
 use crate::samples::Samples;
@@ -90,11 +90,13 @@ pub fn train(
     // Data: every record is made into a sample once, before anything is computed or written.
     let processor = data::processor(config)?;
     let has_begun = !options.force && RunDir::has_checkpoint(run_dir)?;
-    let data = data::open(config, &processor, &model_config, has_begun).map_err(|error| {
-        // What a finished run was made from may be gone.
-        let finished = RunDir::finished(run_dir, config).filter(|_| !options.force);
-        finished.map_or(error, |finished| finished)
-    })?;
+    let data = data::open(config, &processor, &model_config, has_begun, options.device).map_err(
+        |error| {
+            // What a finished run was made from may be gone.
+            let finished = RunDir::finished(run_dir, config).filter(|_| !options.force);
+            finished.map_or(error, |finished| finished)
+        },
+    )?;
 
     let mut order = data.order;
     let total_steps = order.total_steps(&config.train);
@@ -124,7 +126,7 @@ pub fn train(
     }
     let lock = Lock::new(&config.model, model.double_quant(), processor.contract());
     let rates = rates(&config.train, &layout);
-    let setup = Setup::new(config, &model_config, &layout, Place::Host);
+    let setup = Setup::new(config, &model_config, &layout, options.device.place());
     let predicted_bytes = predicted(config, &setup, &data.train, data.val.as_deref());
     let asked = Asked::new(config, data.val.as_ref().map_or(0, |val| val.len()));
     let trainer = Trainer {
@@ -235,7 +237,8 @@ impl Trainer<'_> {
         };
         end.map_err(|stop| {
             let kept = match stop {
-                Stop::Write(_) => self.run.latest_checkpoint(),
+                // What a GPU that failed has in its memory is not saved.
+                Stop::Write(_) | Stop::Device(_) => self.run.latest_checkpoint(),
                 _ => self.keep(progress, &mut journal, &stop),
             };
             let dir = |step| self.run.checkpoint(step);
@@ -331,7 +334,7 @@ impl Trainer<'_> {
             planned.len(),
             progress.step * train.accumulate as u64,
         )
-        .map_err(Stop::Sample)?;
+        .map_err(|error| self.failed(error, &planned))?;
         self.go_on_without(step, &outcome.failed, observe)?;
         let failed = |index| outcome.failed.iter().any(|failed| failed.index == index);
         let (skipped, samples): (Vec<usize>, Vec<usize>) = planned
@@ -339,7 +342,7 @@ impl Trainer<'_> {
             .flatten()
             .partition(|index| failed(*index) || self.skipped.lists(step, *index));
         let lr = learning_rate(train, progress.step, self.total_steps);
-        let grad_norm = outcome.gradients.norm();
+        let grad_norm = outcome.grad_norm;
         if !outcome.loss.is_finite() || !grad_norm.is_finite() {
             let numbers = Numbers {
                 step,
@@ -368,9 +371,36 @@ impl Trainer<'_> {
             supervised_tokens: outcome.supervised_tokens,
             seconds: start.elapsed().as_secs_f64(),
             data_seconds: outcome.waited.as_secs_f64(),
+            device_bytes: pool_bytes(&self.model.device),
             samples: self.ids(&samples),
             skipped: self.ids(&skipped),
         })
+    }
+
+    /// What ended a step: a record, or the GPU. Of that it is known only that some micro-batch of the
+    /// step was too much, so the one with the most tokens is named.
+    fn failed(&self, error: Diagnostic, planned: &[Vec<usize>]) -> Stop {
+        if error.kind() != Kind::Device {
+            return Stop::Sample(error);
+        }
+        let lengths = self.samples.lengths();
+        let tokens = |batch: &Vec<usize>| batch.iter().map(|index| lengths[*index]).sum::<usize>();
+        let Some(largest) = planned.iter().max_by_key(|batch| tokens(batch)) else {
+            return Stop::Device(error);
+        };
+        let mut error = error.caused_by(format!(
+            "the largest micro-batch of the step has {} tokens: `{}`",
+            format::grouped(tokens(largest) as u64),
+            self.ids(largest).join("`, `"),
+        ));
+        if let Some(bytes) = pool_bytes(&self.model.device) {
+            error = error.caused_by(format!(
+                "the GPU's pools hold {}, planned were {}",
+                format::bytes(bytes),
+                format::bytes(self.predicted_bytes)
+            ));
+        }
+        Stop::Device(error)
     }
 
     fn ids(&self, indices: &[usize]) -> Vec<String> {

@@ -12,7 +12,7 @@ use vlft_dataset::record::Record;
 use vlft_processor::processor::{Processor, Prompt};
 use vlft_processor::sample::Sample;
 
-use crate::batch::MicroBatch;
+use crate::batch::{MicroBatch, Padding};
 use crate::config::{OnError, TooLong};
 use crate::loading::Failed;
 
@@ -24,6 +24,8 @@ pub struct Samples {
     sizes: Vec<Size>,
     processor: Arc<Processor>,
     packing: bool,
+    /// Rows are filled up to a multiple of it.
+    multiple: usize,
 }
 
 /// How much one record is for the model.
@@ -93,6 +95,7 @@ impl Samples {
             sizes: Vec::new(),
             processor: processor.clone(),
             packing: false,
+            multiple: 1,
         };
         let checked: Vec<Result<Size>> = (0..samples.len())
             .into_par_iter()
@@ -162,6 +165,12 @@ impl Samples {
         self.packing = true;
     }
 
+    /// From now on rows are filled up to a multiple of this: a GPU keeps memory and the fastest kernel for
+    /// each length that it has seen.
+    pub(crate) fn fill_up_to(&mut self, multiple: usize) {
+        self.multiple = multiple;
+    }
+
     pub fn id(&self, index: usize) -> &str {
         &self.records[index].record.id
     }
@@ -224,10 +233,13 @@ impl Samples {
                 Err(error) => failed.push(Failed { index, error }),
             }
         }
-        let pad = self.processor.pad_token_id();
+        let padding = Padding {
+            token_id: self.processor.pad_token_id(),
+            multiple: self.multiple,
+        };
         let batch = (!samples.is_empty()).then(|| match self.packing {
-            true => MicroBatch::packed(&samples, &weights),
-            false => MicroBatch::padded(&samples, &weights, pad),
+            true => MicroBatch::packed(&samples, &weights, padding),
+            false => MicroBatch::padded(&samples, &weights, padding),
         });
         (batch, failed)
     }

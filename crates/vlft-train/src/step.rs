@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vlft_base::{Diagnostic, Result};
 use vlft_model::lora::Dropout;
-use vlft_model::{AdapterGradients, Adapters, Neftune, Qwen3Vl};
+use vlft_model::{AdapterGradients, Adapters, Awaited, Neftune, Qwen3Vl};
 
 use crate::config::{Config, LossAverage, OnError};
 use crate::loading::{Failed, Stream};
@@ -12,6 +12,8 @@ use crate::loading::{Failed, Stream};
 /// Loss and gradients of one step, averaged as the config says.
 pub(crate) struct StepOutcome {
     pub(crate) loss: f64,
+    /// Of all gradients together.
+    pub(crate) grad_norm: f64,
     pub(crate) gradients: AdapterGradients,
     pub(crate) tokens: u64,
     pub(crate) padding_tokens: u64,
@@ -42,6 +44,7 @@ pub(crate) fn accumulate(
     let mut gradients = AdapterGradients::new(adapters.pairs().len());
     let (mut loss, mut weight, mut tokens, mut supervised_tokens) = (0.0, 0.0, 0, 0);
     let (mut padding_tokens, mut waited, mut failed) = (0, Duration::ZERO, Vec::new());
+    let (mut computing, mut answers) = (Vec::new(), Vec::new());
     for (pass, loaded) in (first_pass..).zip(micro_batches.take(count)) {
         waited += loaded.waited;
         failed.extend(loaded.failed);
@@ -52,6 +55,8 @@ pub(crate) fn accumulate(
         let Some(mut batch) = loaded.batch else {
             continue;
         };
+        tokens += batch.tokens as u64;
+        padding_tokens += batch.padding() as u64;
         let adapters = adapters.with_dropout(Dropout {
             probability: lora.dropout,
             seed,
@@ -62,25 +67,31 @@ pub(crate) fn accumulate(
             seed,
             pass,
         });
-        let targets = &batch.targets;
+        let targets = batch.targets;
         let scale = match train.loss_average {
             LossAverage::Token => 1.0,
             LossAverage::MicroBatch => 1.0 / targets.ids.len() as f64,
         };
         let nll = model.nll_and_gradients(
             &batch.inputs,
-            targets,
+            &targets,
             &adapters,
             scale,
             train.gradient_checkpointing,
             &mut gradients,
         );
-        loss += targets.weighted_sum(&nll) * scale;
         weight += targets.weight() * scale;
-        tokens += batch.tokens as u64;
-        padding_tokens += batch.padding() as u64;
-        supervised_tokens += nll.len() as u64;
+        supervised_tokens += targets.ids.len() as u64;
+        computing.push(nll);
+        answers.push((targets, scale));
     }
+    // A GPU is waited for once, when everything has been asked of it.
+    computing.extend(gradients.squares());
+    let computed = Awaited::values_of(computing)?;
+    for (nll, (targets, scale)) in computed.iter().zip(&answers) {
+        loss += targets.weighted_sum(nll) * scale;
+    }
+    let squares = computed.get(answers.len()).map(Vec::as_slice);
     let stops = config.data.on_error == OnError::Error || supervised_tokens == 0;
     if stops && let Some(error) = Diagnostic::all(failed.iter().map(|f| f.error.clone())) {
         return Err(error);
@@ -93,9 +104,11 @@ pub(crate) fn accumulate(
     }
     // Not 0: records of weight 0 are left out, and every record has a supervised token.
     let mean = 1.0 / weight;
+    let gradients = gradients.scaled(mean);
     Ok(StepOutcome {
         loss: loss * mean,
-        gradients: gradients.scaled(mean),
+        grad_norm: gradients.norm(squares),
+        gradients,
         tokens,
         padding_tokens,
         supervised_tokens,

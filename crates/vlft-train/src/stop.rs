@@ -15,6 +15,8 @@ pub(crate) enum Stop {
     Evaluation(Diagnostic),
     /// A loss or a gradient is NaN or infinite; see [`crate::dump`].
     NotANumber(Diagnostic),
+    /// The GPU failed or has no memory left.
+    Device(Diagnostic),
     /// The run directory cannot be written: a full disk, a read-only one.
     Write(Diagnostic),
     /// The adapter is written, and a server would not apply all of it.
@@ -41,6 +43,13 @@ impl Stop {
             }
             Stop::Adapter(error) => {
                 with_kept(error, "all steps were made", step, kept)
+            }
+            Stop::Device(error) => {
+                let error = with_kept(error, &in_step(step), step, kept).with_kind(Kind::Device);
+                error.hint(
+                    "lower `data.max_pixels`, `data.max_tokens` or `train.micro_batch`; `vlft plan` shows \
+                     what each costs. The same command resumes from the last checkpoint",
+                )
             }
             Stop::NotANumber(error) => with_kept(error, &in_step(step), step, kept),
             Stop::Write(error) => unwritable(error, step, kept.ok().flatten().as_deref()),

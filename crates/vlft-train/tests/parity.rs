@@ -58,17 +58,27 @@ fn relative(found: f64, expected: f64) -> f64 {
 
 #[test]
 fn every_gradient_agrees_with_peft_both_ways() {
+    all_gradients(&Flex::flex());
+}
+
+/// Through the GPU code, on a software device.
+#[test]
+#[cfg(feature = "wgpu")]
+fn gpu_gradients_agree_with_peft_both_ways() {
+    all_gradients(&Flex::wgpu(burn::tensor::DeviceKind::Cpu));
+}
+
+fn all_gradients(device: &Flex) {
     let (root, cases) = cases("gradients");
-    let device = Flex::flex();
     for case in &cases {
         let name = text(case, "name");
         let model_dir = root.join(text(case, "model"));
         let config = ModelConfig::from_dir(&model_dir).unwrap();
         let (layout, adapters) =
-            vlft_model::read_adapter(&root.join(text(case, "adapter")), &config, &device).unwrap();
+            vlft_model::read_adapter(&root.join(text(case, "adapter")), &config, device).unwrap();
         let checkpoint = Checkpoint::open(&model_dir).unwrap();
         let storage = Frozen::as_stored();
-        let model = Qwen3Vl::load(&config, &checkpoint, Some(&layout), storage, &device).unwrap();
+        let model = Qwen3Vl::load(&config, &checkpoint, Some(&layout), storage, device).unwrap();
         let processor = Arc::new(Processor::from_dir(&model_dir, &limits(case)).unwrap());
         let (samples, _) = Samples::open(
             &root.join(text(case, "data")),
@@ -134,12 +144,22 @@ fn every_training_run_follows_the_reference() {
     let (root, cases) = cases("training");
     for case in &cases {
         for checkpointing in [true, false] {
-            follow(&root, case, checkpointing);
+            follow(&root, case, checkpointing, Device::Cpu);
         }
     }
 }
 
-fn follow(root: &Path, case: &Value, checkpointing: bool) {
+/// Through the GPU code, on a software device.
+#[test]
+#[cfg(feature = "wgpu")]
+fn gpu_training_runs_follow_the_reference() {
+    let (root, cases) = cases("training");
+    for case in &cases {
+        follow(&root, case, true, Device::Wgpu);
+    }
+}
+
+fn follow(root: &Path, case: &Value, checkpointing: bool, device: Device) {
     let name = text(case, "name");
     let scratch = tempfile::tempdir().unwrap();
     let config = config(root, &case["config"], checkpointing, scratch.path());
@@ -147,7 +167,10 @@ fn follow(root: &Path, case: &Value, checkpointing: bool) {
     let summary = recipe::train(
         &config,
         &run,
-        recipe::Options::default(),
+        recipe::Options {
+            device,
+            ..recipe::Options::default()
+        },
         &mut |_| {},
         &AtomicBool::new(false),
     )

@@ -1,6 +1,8 @@
 //! Gated and Gaussian activations.
 
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
 mod reference;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -8,14 +10,14 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-use crate::host::is_host_f32;
+use crate::path::Path;
 use crate::profile::{Family, span};
 use crate::tape::record;
 
 /// `silu(gate) * up`, the feed-forward gate of the language model. `[N, C]` each.
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     let _span = span(Family::Activation);
-    if !is_host_f32(&gate) {
+    if !Path::has_kernel(&gate) {
         return reference::swiglu(gate, up);
     }
     Tensor::from_dispatch(Dispatch::fused_swiglu(
@@ -28,7 +30,7 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
 /// `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
 pub fn gelu_tanh(x: Tensor<2>) -> Tensor<2> {
     let _span = span(Family::Activation);
-    if !is_host_f32(&x) {
+    if !Path::has_kernel(&x) {
         return reference::gelu_tanh(x);
     }
     Tensor::from_dispatch(Dispatch::fused_gelu(x.into_dispatch(), Gelu::Tanh))
@@ -37,19 +39,19 @@ pub fn gelu_tanh(x: Tensor<2>) -> Tensor<2> {
 /// GELU with the exact error function, as the mergers use it.
 pub fn gelu_erf(x: Tensor<2>) -> Tensor<2> {
     let _span = span(Family::Activation);
-    if !is_host_f32(&x) {
+    if !Path::has_kernel(&x) {
         return reference::gelu_erf(x);
     }
     Tensor::from_dispatch(Dispatch::fused_gelu(x.into_dispatch(), Gelu::Erf))
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gelu {
     Tanh,
     Erf,
 }
 
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex)]
 pub(crate) trait ActivationOps: Backend {
     fn fused_swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -109,6 +111,38 @@ mod tests {
             agree(&[&x], 2e-6, |x| {
                 (gelu_erf(x[0].clone()), reference::gelu_erf(x[0].clone()))
             });
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "wgpu")]
+    fn gpu_activations_agree_with_their_definitions() {
+        use crate::twins::gpu::agrees;
+
+        for shape in [[1, 1], [7, 33], [40, 128]] {
+            let swiglu_of = |x: &[Tensor<2>]| swiglu(x[0].clone(), x[1].clone());
+            let definition = |x: &[Tensor<2>]| reference::swiglu(x[0].clone(), x[1].clone());
+            agrees(
+                &[shape, shape],
+                &[],
+                1e-5,
+                |x, _| swiglu_of(x),
+                |x, _| definition(x),
+            );
+            agrees(
+                &[shape],
+                &[],
+                1e-5,
+                |x, _| gelu_tanh(x[0].clone()),
+                |x, _| reference::gelu_tanh(x[0].clone()),
+            );
+            agrees(
+                &[shape],
+                &[],
+                1e-5,
+                |x, _| gelu_erf(x[0].clone()),
+                |x, _| reference::gelu_erf(x[0].clone()),
+            );
         }
     }
 }

@@ -10,7 +10,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{Device, Tensor};
 
-use crate::host::is_host_f32;
+use crate::path::Path;
 use crate::profile::{Family, span};
 use crate::tape::record;
 
@@ -55,7 +55,7 @@ pub fn lacks_kernel(_device: &Device, _head_dim: usize) -> bool {
 }
 
 fn has_kernel(q: &Tensor<2>, pattern: &Pattern) -> bool {
-    is_host_f32(q) || has_gpu_kernel(q, pattern.head_dim)
+    Path::is_host(q) || has_gpu_kernel(q, pattern.head_dim)
 }
 
 #[cfg(feature = "cuda")]

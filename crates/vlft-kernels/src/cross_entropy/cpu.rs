@@ -10,7 +10,7 @@ pub(super) fn loss_of_logits(
     logits: Tensor<2>,
     targets: &[i32],
     with_gradient: bool,
-) -> (Vec<f32>, Option<Tensor<2>>) {
+) -> (Tensor<1>, Option<Tensor<2>>) {
     let ([rows, width], device) = (logits.dims(), logits.device());
     let mut logits: Vec<f32> = logits
         .into_data()
@@ -23,6 +23,7 @@ pub(super) fn loss_of_logits(
         .zip(targets)
         .for_each(|((row, nll), target)| loss_of_row(row, *target as usize, with_gradient, nll));
     let gradient = || Tensor::from_data(TensorData::new(logits, [rows, width]), &device);
+    let nll = Tensor::from_data(TensorData::new(nll, [rows]), &device);
     (nll, with_gradient.then(gradient))
 }
 

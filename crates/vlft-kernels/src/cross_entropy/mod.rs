@@ -2,12 +2,14 @@
 //! `[N, V]` logits (151 936 wide in Qwen3-VL) never exist as a whole.
 
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
 mod reference;
 
 use burn::tensor::Tensor;
 
-use crate::host::is_host_f32;
 use crate::linear::linear;
+use crate::path::Path;
 use crate::profile::{Family, span};
 
 /// Logit elements held at a time: 16 Mi, 64 MiB in f32.
@@ -15,13 +17,14 @@ const CHUNK_ELEMENTS: usize = 16 << 20;
 
 /// What [`cross_entropy`] returns.
 pub struct CrossEntropy {
-    /// Negative log-likelihood of each row's target, in nats. `[N]`, on the host.
-    pub nll: Vec<f32>,
+    /// Negative log-likelihood of each row's target, in nats. `[N]`, f32, on the device: reading it
+    /// waits for everything before.
+    pub nll: Tensor<1>,
     /// Gradient of the *sum* of `nll` with respect to `hidden`. `[N, C]`; absent if not asked for.
     pub d_hidden: Option<Tensor<2>>,
 }
 
-/// `-log softmax(hidden weight^T)[target]` for each row, in f32.
+/// `-log softmax(hidden weight^T)[target]` for each row, in f32; the logits are of the type of `hidden`.
 ///
 /// `hidden`: `[N, C]`, outside autodiff; `weight`: `[V, C]`; `targets`: N ids below V.
 pub fn cross_entropy(
@@ -48,20 +51,26 @@ fn cross_entropy_in_chunks(
     with_gradient: bool,
     rows_per_chunk: usize,
 ) -> CrossEntropy {
-    let mut nll = Vec::with_capacity(targets.len());
+    let mut nll = Vec::new();
     let mut d_hidden = Vec::new();
     let mut start = 0;
     for chunk in targets.chunks(rows_per_chunk.max(1)) {
         let rows = hidden.clone().narrow(0, start, chunk.len());
         start += chunk.len();
         let logits = linear(rows, weight.clone(), None);
-        let (row_nll, d_logits) = match is_host_f32(&logits) {
-            true => cpu::loss_of_logits(logits, chunk, with_gradient),
-            false => reference::loss_of_logits(logits, chunk, with_gradient),
+        let (row_nll, d_logits) = match Path::of(&logits) {
+            Path::Host => cpu::loss_of_logits(logits, chunk, with_gradient),
+            #[cfg(feature = "cube")]
+            Path::Cube => cube::loss_of_logits(logits, chunk, with_gradient),
+            Path::Reference => reference::loss_of_logits(logits, chunk, with_gradient),
         };
-        nll.extend(row_nll);
+        nll.push(row_nll);
         d_hidden.extend(d_logits.map(|d_logits| d_logits.matmul(weight.clone())));
     }
+    let nll = match nll.is_empty() {
+        true => Tensor::empty([0], &hidden.device()),
+        false => Tensor::cat(nll, 0),
+    };
     let d_hidden = (!d_hidden.is_empty()).then(|| Tensor::cat(d_hidden, 0));
     CrossEntropy { nll, d_hidden }
 }
@@ -90,8 +99,8 @@ mod tests {
         for rows in [1, 4, 100] {
             let got = cross_entropy_in_chunks(hidden.clone(), &weight, &targets, true, rows);
             let tolerance = Tolerance::absolute(1e-5);
-            TensorData::new(got.nll, [n, 1])
-                .assert_approx_eq::<f32>(&expected.to_data(), tolerance);
+            let nll = got.nll.reshape([n, 1]).into_data();
+            nll.assert_approx_eq::<f32>(&expected.to_data(), tolerance);
             let gradient = got.d_hidden.unwrap().into_data();
             gradient.assert_approx_eq::<f32>(&expected_gradient.to_data(), tolerance);
         }
@@ -106,10 +115,40 @@ mod tests {
             let (fast, fast_gradient) = cpu::loss_of_logits(logits.clone(), &targets, true);
             let (slow, slow_gradient) = reference::loss_of_logits(logits, &targets, true);
             let tolerance = Tolerance::absolute(2e-6);
-            TensorData::new(fast, [rows])
-                .assert_approx_eq::<f32>(&TensorData::new(slow, [rows]), tolerance);
+            fast.into_data()
+                .assert_approx_eq::<f32>(&slow.into_data(), tolerance);
             let fast = fast_gradient.unwrap().into_data();
             fast.assert_approx_eq::<f32>(&slow_gradient.unwrap().into_data(), tolerance);
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "wgpu")]
+    fn gpu_rows_agree_with_the_definition() {
+        use burn::tensor::DType;
+
+        use crate::twins::gpu::{device, sent, settled};
+
+        for (rows, width) in [(1, 4), (3, 37), (5, 2500)] {
+            let spread = Distribution::Normal(0.0, 4.0);
+            let logits = Tensor::<2>::random([rows, width], spread, &Device::flex());
+            let targets: Vec<i32> = (0..rows).map(|i| ((i * 17 + 2) % width) as i32).collect();
+            for (dtype, tolerance) in [(DType::F32, 1e-5), (DType::F16, 2e-3)] {
+                let logits = logits.clone().cast(dtype).cast(DType::F32);
+                let on_gpu = sent(&logits, dtype);
+                let (slow, slow_gradient) = reference::loss_of_logits(logits, &targets, true);
+                let (fast, fast_gradient) = cube::loss_of_logits(on_gpu.clone(), &targets, true);
+                let (without, none) = cube::loss_of_logits(on_gpu, &targets, false);
+                assert!(none.is_none());
+                let tolerance = Tolerance::absolute(tolerance).set_relative(tolerance);
+                for fast in [fast, without] {
+                    fast.into_data()
+                        .assert_approx_eq::<f32>(&slow.to_data(), tolerance);
+                }
+                let fast = fast_gradient.unwrap().into_data().convert::<f32>();
+                fast.assert_approx_eq::<f32>(&slow_gradient.unwrap().into_data(), tolerance);
+                settled(&device());
+            }
         }
     }
 }

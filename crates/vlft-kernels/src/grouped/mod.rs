@@ -19,7 +19,7 @@ use burn::tensor::Tensor;
 pub(crate) use cpu::{for_groups, multiply_rows};
 pub use groups::Groups;
 
-use crate::host::is_host_f32;
+use crate::path::Path;
 use crate::profile::{Family, span};
 use crate::tape::record;
 
@@ -54,7 +54,7 @@ impl Order {
 pub fn spread(x: Tensor<2>, groups: &Arc<Groups>) -> Tensor<2> {
     let _span = span(Family::Experts);
     assert_eq!(x.dims()[0], groups.rows(), "every row is sent somewhere");
-    if !is_host_f32(&x) {
+    if !Path::is_host(&x) {
         return reference::spread(x, groups);
     }
     Tensor::from_dispatch(Dispatch::fused_spread(x.into_dispatch(), groups.clone()))
@@ -69,7 +69,7 @@ pub fn collect(y: Tensor<2>, weights: Tensor<2>, groups: &Arc<Groups>) -> Tensor
         [groups.rows(), groups.per_row()],
         "a weight for every copy"
     );
-    if !is_host_f32(&y) {
+    if !Path::is_host(&y) {
         return reference::collect(y, weights, groups);
     }
     let (y, weights) = (y.into_dispatch(), weights.into_dispatch());
@@ -88,7 +88,7 @@ pub fn linear(x: Tensor<2>, weights: Tensor<3>, order: Order, groups: &Arc<Group
         groups.count(),
         "a matrix for every group"
     );
-    if !is_host_f32(&x) {
+    if !Path::is_host(&x) {
         return reference::linear(x, weights, order, groups);
     }
     let (x, weights) = (x.into_dispatch(), weights.into_dispatch());

@@ -1,6 +1,8 @@
 //! Products with a frozen matrix, and the low-rank update beside it.
 
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
 mod reference;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -8,7 +10,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-use crate::host::is_host_f32;
+use crate::path::Path;
 use crate::profile::{Family, span};
 use crate::tape::record;
 
@@ -18,7 +20,7 @@ use crate::tape::record;
 /// `x` for the product, and only the weight as it is held is kept for the backward.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
     let _span = span(Family::Product);
-    if !is_host_f32(&x) {
+    if !Path::has_kernel(&x) {
         return reference::linear(x, weight, bias);
     }
     let none = || Tensor::<1>::empty([0], &weight.device());
@@ -38,7 +40,7 @@ pub fn add_low_rank(
     scale: f64,
 ) -> Tensor<2> {
     let _span = span(Family::LowRank);
-    if !is_host_f32(&x) {
+    if !Path::has_kernel(&x) {
         return reference::add_low_rank(y, x, a, b, scale);
     }
     let (y, x) = (y.into_dispatch(), x.into_dispatch());
@@ -46,7 +48,7 @@ pub fn add_low_rank(
     Tensor::from_dispatch(Dispatch::fused_add_low_rank(y, x, a, b, scale as f32))
 }
 
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex)]
 pub(crate) trait LinearOps: Backend {
     /// A bias without elements means none.
     fn fused_linear(
@@ -191,5 +193,39 @@ mod tests {
         let sum = add_low_rank(y.clone(), ones([2, 4]), ones([1, 4]), ones([3, 1]), 1.0);
         assert_eq!(y.into_data().iter::<f32>().sum::<f32>(), 6.0);
         assert_eq!(sum.into_data().iter::<f32>().sum::<f32>(), 30.0);
+    }
+
+    #[test]
+    #[cfg(feature = "wgpu")]
+    fn gpu_products_agree_with_their_definitions() {
+        use crate::twins::gpu::agrees;
+
+        for (n, inner, out, rank) in [(3, 12, 10, 2), (40, 96, 72, 16)] {
+            let small = |shape: [usize; 2]| {
+                let few = Distribution::Normal(0.0, 0.2);
+                Tensor::<2>::random(shape, few, &Device::flex())
+            };
+            let bias = |x: &Tensor<2>| Some(x.clone().squeeze_dim::<1>(0));
+            agrees(
+                &[[n, inner]],
+                &[small([out, inner]), small([1, out])],
+                1e-4,
+                |x, c| linear(x[0].clone(), c[0].clone(), bias(&c[1])),
+                |x, c| reference::linear(x[0].clone(), c[0].clone(), bias(&c[1])),
+            );
+            agrees(
+                &[[n, out], [n, inner], [rank, inner], [out, rank]],
+                &[],
+                2e-4,
+                |x, _| {
+                    let [y, x, a, b] = [0, 1, 2, 3].map(|i| x[i].clone());
+                    add_low_rank(y, x, a, b, 0.1)
+                },
+                |x, _| {
+                    let [y, x, a, b] = [0, 1, 2, 3].map(|i| x[i].clone());
+                    reference::add_low_rank(y, x, a, b, 0.1)
+                },
+            );
+        }
     }
 }

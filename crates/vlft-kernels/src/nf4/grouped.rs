@@ -14,7 +14,8 @@ use super::Nf4Matrix;
 use super::op::{self, Geometry};
 use crate::gemm::Matrix;
 use crate::grouped::{Groups, Order, for_groups, multiply_rows, reference};
-use crate::host::{Rows, is_host_f32, matrix};
+use crate::host::{Rows, matrix};
+use crate::path::Path;
 use crate::profile::{Family, span};
 use crate::tape::record;
 
@@ -31,7 +32,7 @@ pub(super) fn linear(
         matrix.geometry.rows.is_multiple_of(groups.count()),
         "the groups share the rows"
     );
-    if !is_host_f32(&x) {
+    if !Path::is_host(&x) {
         return linear_reference(x, matrix, order, groups);
     }
     Tensor::from_dispatch(Dispatch::nf4_grouped_linear(

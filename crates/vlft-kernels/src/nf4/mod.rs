@@ -4,19 +4,22 @@
 //! product's backward.
 
 mod code;
+#[cfg(feature = "cube")]
+mod cube;
 mod grouped;
 mod op;
 mod quantize;
 
 use std::sync::Arc;
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
 pub use code::{DYNAMIC_LEVELS, LEVELS};
 use op::Geometry;
 pub use quantize::{BLOCK, NESTED_BLOCK, Packed, PackedScales, quantize};
 
 use crate::grouped::{Groups, Order};
+use crate::path::is_cube;
 
 /// A packed matrix `[rows, columns]` on its device.
 #[derive(Clone)]
@@ -69,11 +72,13 @@ impl Nf4Matrix {
     pub fn new(packed: Packed, code: &Code, [rows, columns]: [usize; 2], device: &Device) -> Self {
         let floats = |values: Vec<f32>| {
             let count = values.len();
-            Tensor::<1>::from_data(TensorData::new(values, [count]), (device, DType::F32))
+            let data = TensorData::new(values, [count]);
+            let send = |data| Tensor::<1>::from_data(data, (device, DType::F32));
+            // What is packed stays as long as the model: not among what comes and goes.
+            device.memory_persistent_allocations(data, send)
         };
         let bytes = |values: Vec<u8>| {
-            let count = values.len();
-            Tensor::<1, Int>::from_data(TensorData::new(values, [count]), (device, DType::U8))
+            device.memory_persistent_allocations(values, |values| byte_tensor(values, device))
         };
         let scales = match packed.scales {
             PackedScales::Single(scales) => Scales::Single(floats(scales)),
@@ -103,28 +108,35 @@ impl Nf4Matrix {
 
     /// The dense matrix in f32.
     pub fn matrix(&self) -> Tensor<2> {
+        self.matrix_in(FloatDType::F32)
+    }
+
+    /// The dense matrix in another type.
+    pub fn matrix_in(&self, dtype: FloatDType) -> Tensor<2> {
         let (codes, levels) = (self.codes.clone(), self.levels.clone());
-        op::dequantize(codes, levels, self.scales(), self.geometry)
+        op::dequantize(codes, levels, self.scales(), self.geometry, dtype)
     }
 
     /// Rows of the dense matrix, as an embedding looks them up: `[n, columns]` in f32.
     pub fn rows(&self, rows: Tensor<1, Int>) -> Tensor<2> {
         let Geometry { columns, block, .. } = self.geometry;
-        if columns % block != 0 {
-            // Blocks run across rows.
+        if columns % block != 0 || columns % (2 * bytes_per_element(&self.codes)) != 0 {
+            // Blocks or words run across rows.
             return self.matrix().select(0, rows);
         }
         let count = rows.dims()[0];
         let pick = |width: usize| [self.geometry.rows, width];
-        let codes: Tensor<2, Int> = self.codes.clone().reshape(pick(columns / 2));
+        let in_row = columns / (2 * bytes_per_element(&self.codes));
+        let codes: Tensor<2, Int> = self.codes.clone().reshape(pick(in_row));
         let scales: Tensor<2> = self.scales().reshape(pick(columns / block));
         let geometry = Geometry {
             rows: count,
             ..self.geometry
         };
-        let codes = codes.select(0, rows.clone()).reshape([count * columns / 2]);
+        let codes = codes.select(0, rows.clone()).reshape([count * in_row]);
         let scales = scales.select(0, rows).reshape([count * columns / block]);
-        op::dequantize(codes, self.levels.clone(), scales, geometry)
+        let levels = self.levels.clone();
+        op::dequantize(codes, levels, scales, geometry, FloatDType::F32)
     }
 
     /// `x W^T`, `[N, columns]` -> `[N, rows]`, in the type of `x`.
@@ -163,10 +175,12 @@ impl Nf4Matrix {
 
     /// Back to plain numbers, to be written to a file.
     pub fn to_packed(&self) -> Packed {
-        let bytes = |codes: &Tensor<1, Int>| codes.to_data().iter::<u8>().collect();
         let floats = |values: Tensor<1>| values.into_data().iter::<f32>().collect();
         Packed {
-            codes: bytes(&self.codes),
+            codes: bytes_of(
+                &self.codes,
+                (self.geometry.rows * self.geometry.columns).div_ceil(2),
+            ),
             scales: match &self.scales {
                 Scales::Single(scales) => PackedScales::Single(floats(scales.clone())),
                 Scales::Double {
@@ -175,12 +189,17 @@ impl Nf4Matrix {
                     offset,
                     ..
                 } => PackedScales::Double {
-                    codes: bytes(codes),
+                    codes: bytes_of(codes, self.blocks()),
                     nested: floats(nested.clone().squeeze_dim(1)),
                     offset: *offset,
                 },
             },
         }
+    }
+
+    /// Of weights that share a scale.
+    fn blocks(&self) -> usize {
+        (self.geometry.rows * self.geometry.columns).div_ceil(self.geometry.block)
     }
 
     /// The scale of each block in f32, `[blocks]`: a sixteenth of a byte a weight.
@@ -194,7 +213,12 @@ impl Nf4Matrix {
                 block,
                 offset,
             } => {
-                let blocks = codes.dims()[0];
+                let blocks = self.blocks();
+                #[cfg(feature = "cube")]
+                if is_cube(&codes.device()) {
+                    let (codes, levels) = (codes.clone(), levels.clone());
+                    return cube::scales(codes, levels, nested.clone(), *block, *offset, blocks);
+                }
                 let nested = nested
                     .clone()
                     .expand([nested.dims()[0], *block])
@@ -203,6 +227,33 @@ impl Nf4Matrix {
                 levels * nested.narrow(0, 0, blocks) + *offset
             }
         }
+    }
+}
+
+/// Bytes on the CPU; words of four on a GPU, since not every kind of device has bytes.
+fn byte_tensor(bytes: Vec<u8>, device: &Device) -> Tensor<1, Int> {
+    #[cfg(feature = "cube")]
+    if is_cube(device) {
+        return cube::words(&bytes, device);
+    }
+    let count = bytes.len();
+    let data = TensorData::new(bytes, [count]);
+    Tensor::from_data(data, (device, DType::U8))
+}
+
+/// The first `count` bytes of [`byte_tensor`].
+fn bytes_of(codes: &Tensor<1, Int>, count: usize) -> Vec<u8> {
+    #[cfg(feature = "cube")]
+    if is_cube(&codes.device()) {
+        return cube::bytes(codes, count);
+    }
+    codes.to_data().iter::<u8>().take(count).collect()
+}
+
+fn bytes_per_element(codes: &Tensor<1, Int>) -> usize {
+    match is_cube(&codes.device()) {
+        true => 4,
+        false => 1,
     }
 }
 

@@ -7,7 +7,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{
     Autodiff, AutodiffBackend, Backend, Dispatch, Flex, TensorMetadata, backend_extension,
 };
-use burn::tensor::{Int, Shape, Slice, Tensor, TensorData};
+use burn::tensor::{FloatDType, Int, Shape, Slice, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::profile::{Family, part, span};
@@ -22,18 +22,20 @@ pub(super) struct Geometry {
     pub(super) block: usize,
 }
 
-/// `codes`: `[ceil(n / 2)]` bytes, the even element in the high half; `levels`: `[16]`; `scales`:
-/// `[ceil(n / block)]`, f32.
-#[backend_extension(Autodiff, Flex)]
+/// `codes`: `[ceil(n / 2)]` bytes, the even element in the high half (on a GPU four of them a word);
+/// `levels`: `[16]`; `scales`: `[ceil(n / block)]`, f32.
+#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex)]
 pub(super) trait Nf4Ops: Backend {
-    /// `levels[code] * scale`, `[rows, columns]` in f32.
+    /// `levels[code] * scale` in f32, then made `dtype`: `[rows, columns]`.
     fn nf4_dequantize(
         codes: IntTensor<Self>,
         levels: FloatTensor<Self>,
         scales: FloatTensor<Self>,
         geometry: Geometry,
+        dtype: FloatDType,
     ) -> FloatTensor<Self> {
-        dequantize_reference::<Self>(codes, levels, scales, geometry)
+        let weight = dequantize_reference::<Self>(codes, levels, scales, geometry);
+        Self::float_cast(weight, dtype)
     }
 
     /// `x W^T` in the type of `x`. `x`: `[N, columns]` -> `[N, rows]`.
@@ -46,9 +48,8 @@ pub(super) trait Nf4Ops: Backend {
     ) -> FloatTensor<Self> {
         let dtype = x.dtype().into();
         let dense = part(Family::Dequantize);
-        let weight = Self::nf4_dequantize(codes, levels, scales, geometry);
+        let weight = Self::nf4_dequantize(codes, levels, scales, geometry, dtype);
         drop(dense);
-        let weight = Self::float_cast(weight, dtype);
         Self::float_matmul(x, Self::float_transpose(weight))
     }
 }
@@ -87,6 +88,7 @@ impl Nf4Ops for Flex {
         levels: FloatTensor<Self>,
         scales: FloatTensor<Self>,
         geometry: Geometry,
+        dtype: FloatDType,
     ) -> FloatTensor<Self> {
         let Geometry {
             rows,
@@ -107,7 +109,11 @@ impl Nf4Ops for Flex {
             .zip(scales.storage::<f32>())
             .with_min_len(64)
             .for_each(|((values, bytes), scale)| unpack(values, bytes, levels, *scale));
-        Self::float_from_data(TensorData::new(weight, [rows, columns]), &device)
+        let weight = Self::float_from_data(TensorData::new(weight, [rows, columns]), &device);
+        match dtype {
+            FloatDType::F32 => weight,
+            _ => Self::float_cast(weight, dtype),
+        }
     }
 }
 
@@ -128,9 +134,10 @@ impl<B: Backend + Nf4Ops, C: CheckpointStrategy> Nf4Ops for Autodiff<B, C> {
         levels: FloatTensor<Self>,
         scales: FloatTensor<Self>,
         geometry: Geometry,
+        dtype: FloatDType,
     ) -> FloatTensor<Self> {
         let (levels, scales) = (levels.into_primitive(), scales.into_primitive());
-        Self::from_inner(B::nf4_dequantize(codes, levels, scales, geometry))
+        Self::from_inner(B::nf4_dequantize(codes, levels, scales, geometry, dtype))
     }
 
     fn nf4_linear(
@@ -153,9 +160,9 @@ impl<B: Backend + Nf4Ops, C: CheckpointStrategy> Nf4Ops for Autodiff<B, C> {
         record::<B, C, 1>(Family::Product, [node], y, move |dy, _| {
             let dtype = dy.dtype().into();
             let dense = part(Family::Dequantize);
-            let weight = B::nf4_dequantize(codes, levels, scales, geometry);
+            let weight = B::nf4_dequantize(codes, levels, scales, geometry, dtype);
             drop(dense);
-            [Some(B::float_matmul(dy, B::float_cast(weight, dtype)))]
+            [Some(B::float_matmul(dy, weight))]
         })
     }
 }
@@ -166,6 +173,7 @@ pub(super) fn dequantize(
     levels: Tensor<1>,
     scales: Tensor<1>,
     geometry: Geometry,
+    dtype: FloatDType,
 ) -> Tensor<2> {
     let _span = part(Family::Dequantize);
     Tensor::from_dispatch(<Dispatch as Nf4Ops>::nf4_dequantize(
@@ -173,6 +181,7 @@ pub(super) fn dequantize(
         levels.into_dispatch(),
         scales.into_dispatch(),
         geometry,
+        dtype,
     ))
 }
 

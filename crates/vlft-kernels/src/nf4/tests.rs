@@ -94,3 +94,58 @@ fn the_product_and_its_gradient_agree_with_the_dense_matrix() {
         }
     }
 }
+
+#[test]
+#[cfg(feature = "wgpu")]
+fn gpu_matrices_are_those_of_the_cpu() {
+    use crate::twins::gpu::{device, settled};
+
+    let gpu = device();
+    for shape in SHAPES.into_iter().chain([[40, 256]]) {
+        for double in [false, true] {
+            let packed = quantize(&values(shape[0] * shape[1], 7), double).unwrap();
+            let on_gpu = Nf4Matrix::new(packed.clone(), &Code::default(), shape, &gpu);
+            assert_eq!(on_gpu.to_packed(), packed, "{shape:?}");
+            let on_cpu = Nf4Matrix::new(packed, &Code::default(), shape, &Device::flex());
+            // A GPU may round once where the CPU rounds twice, in a scale.
+            let exact = match double {
+                false => Tolerance::absolute(0.0),
+                true => Tolerance::relative(1e-6),
+            };
+            let expected = on_cpu.matrix().into_data();
+            let dense = on_gpu.matrix().into_data();
+            dense.assert_approx_eq::<f32>(&expected, exact);
+            let halves = on_gpu.matrix_in(FloatDType::F16).into_data();
+            let halves = halves.convert::<f32>();
+            halves.assert_approx_eq::<f32>(&expected, Tolerance::relative(1e-3));
+
+            let rows = |device: &Device| {
+                let last = shape[0] as i32 - 1;
+                Tensor::<1, Int>::from_data([last, 0, last], (device, DType::I32))
+            };
+            let picked = on_gpu.rows(rows(&gpu)).into_data();
+            let expected = on_cpu.rows(rows(&Device::flex())).into_data();
+            picked.assert_approx_eq::<f32>(&expected, exact);
+        }
+    }
+    settled(&gpu);
+}
+
+#[test]
+#[cfg(feature = "wgpu")]
+fn gpu_products_agree_with_the_dense_matrix() {
+    use crate::twins::gpu::agrees;
+
+    for shape in [[64, 64], [7, 13], [33, 130]] {
+        let packed = quantize(&values(shape[0] * shape[1], 7), true).unwrap();
+        let on = |device| Nf4Matrix::new(packed.clone(), &Code::default(), shape, device);
+        let (on_gpu, on_cpu) = (on(&crate::twins::gpu::device()), on(&Device::flex()));
+        agrees(
+            &[[5, shape[1]]],
+            &[],
+            1e-4,
+            |x, _| on_gpu.linear(x[0].clone()) * 0.1,
+            |x, _| x[0].clone().matmul(on_cpu.matrix().transpose().autodiff()) * 0.1,
+        );
+    }
+}

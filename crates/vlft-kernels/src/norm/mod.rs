@@ -1,6 +1,8 @@
 //! Normalisation of rows. Weights and biases are frozen: constants to autodiff.
 
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
 mod reference;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -8,14 +10,14 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-use crate::host::is_host_f32;
+use crate::path::Path;
 use crate::profile::{Family, span};
 use crate::tape::record;
 
 /// `x * rsqrt(mean(x^2) + eps) * weight` for each row. `x`: `[N, C]`, `weight`: `[C]`.
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     let _span = span(Family::Norm);
-    if !is_host_f32(&x) {
+    if !Path::has_kernel(&x) {
         return reference::rms_norm(x, weight, eps);
     }
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
@@ -26,7 +28,7 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
 /// correction. `x`: `[N, C]`, `weight`, `bias`: `[C]`.
 pub fn layer_norm(x: Tensor<2>, weight: Tensor<1>, bias: Tensor<1>, eps: f64) -> Tensor<2> {
     let _span = span(Family::Norm);
-    if !is_host_f32(&x) {
+    if !Path::has_kernel(&x) {
         return reference::layer_norm(x, weight, bias, eps);
     }
     let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
@@ -38,7 +40,7 @@ pub fn layer_norm(x: Tensor<2>, weight: Tensor<1>, bias: Tensor<1>, eps: f64) ->
     ))
 }
 
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex)]
 pub(crate) trait NormOps: Backend {
     fn fused_rms_norm(
         x: FloatTensor<Self>,
@@ -124,6 +126,36 @@ mod tests {
                 let slow = reference::layer_norm(x[0].clone(), weight.clone(), bias.clone(), 1e-6);
                 (fast, slow)
             });
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "wgpu")]
+    fn gpu_norms_agree_with_their_definitions() {
+        use crate::twins::gpu::agrees;
+
+        // One row, more columns than units, and a width that is no multiple of a vector.
+        for [rows, columns] in [[1, 4], [7, 24], [3, 130], [5, 1100], [3, 4096]] {
+            let random = || {
+                let default = Distribution::Default;
+                Tensor::<2>::random([1, columns], default, &Device::flex())
+            };
+            let constants = [random(), random()];
+            let vector = |x: &Tensor<2>| x.clone().squeeze_dim::<1>(0);
+            agrees(
+                &[[rows, columns]],
+                &constants,
+                1e-5,
+                |x, c| rms_norm(x[0].clone(), vector(&c[0]), 1e-6),
+                |x, c| reference::rms_norm(x[0].clone(), vector(&c[0]), 1e-6),
+            );
+            agrees(
+                &[[rows, columns]],
+                &constants,
+                1e-5,
+                |x, c| layer_norm(x[0].clone(), vector(&c[0]), vector(&c[1]), 1e-6),
+                |x, c| reference::layer_norm(x[0].clone(), vector(&c[0]), vector(&c[1]), 1e-6),
+            );
         }
     }
 }

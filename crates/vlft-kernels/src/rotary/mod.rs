@@ -1,6 +1,8 @@
 //! Rotary position embedding in the rotate-half convention.
 
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
 mod reference;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -8,7 +10,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-use crate::host::is_host_f32;
+use crate::path::Path;
 use crate::profile::{Family, span};
 use crate::tape::record;
 
@@ -17,15 +19,15 @@ use crate::tape::record;
 /// `x`: `[N, H D]`; `cos`, `sin`: `[N, D]`, constants, each half of D the same.
 pub fn rotary(x: Tensor<2>, cos: &Tensor<2>, sin: &Tensor<2>) -> Tensor<2> {
     let _span = span(Family::Rotary);
-    let (host, cos, sin) = (is_host_f32(&x), cos.clone(), sin.clone());
-    if !host {
+    let (cos, sin) = (cos.clone(), sin.clone());
+    if !Path::has_kernel(&x) {
         return reference::rotary(x, cos, sin);
     }
     let (cos, sin) = (cos.into_dispatch(), sin.into_dispatch());
     Tensor::from_dispatch(Dispatch::fused_rotary(x.into_dispatch(), cos, sin, 1.0))
 }
 
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex)]
 pub(crate) trait RotaryOps: Backend {
     /// `direction` is 1, or -1 to rotate back: the transpose, which is the backward.
     fn fused_rotary(
@@ -73,6 +75,25 @@ mod tests {
                 let slow = reference::rotary(x[0].clone(), cos.clone(), sin.clone());
                 (rotary(x[0].clone(), &cos, &sin), slow)
             });
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "wgpu")]
+    fn gpu_rotary_agrees_with_its_definition() {
+        use crate::twins::gpu::agrees;
+
+        for (tokens, heads, d) in [(1, 1, 2), (33, 3, 12), (20, 4, 72), (9, 2, 128)] {
+            let angles = Distribution::Uniform(-9.0, 9.0);
+            let half = Tensor::<2>::random([tokens, d / 2], angles, &Device::flex());
+            let angles = Tensor::cat(vec![half.clone(), half], 1);
+            agrees(
+                &[[tokens, heads * d]],
+                &[angles.clone().cos(), angles.sin()],
+                1e-5,
+                |x, c| rotary(x[0].clone(), &c[0], &c[1]),
+                |x, c| reference::rotary(x[0].clone(), c[0].clone(), c[1].clone()),
+            );
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use burn::tensor::{DType, Tensor};
 use vlft_kernels::cross_entropy::cross_entropy;
+use vlft_kernels::widened;
 
 use super::{Inputs, Qwen3Vl, Targets};
 use crate::linear::{Weight, as_type};
@@ -20,15 +21,20 @@ impl Qwen3Vl {
         targets: &Targets,
         adapters: &Adapters,
     ) -> Tensor<2> {
+        as_type(self.normal_states(inputs, targets, adapters), DType::F32)
+    }
+
+    /// The same in the type of the activations.
+    fn normal_states(&self, inputs: &Inputs, targets: &Targets, adapters: &Adapters) -> Tensor<2> {
         let hidden = self.hidden_states(inputs, adapters, &mut |_, _| {});
         let rows = hidden.select(0, self.rows(&targets.rows));
-        as_type(self.language_model.norm.forward(rows), DType::F32)
+        self.language_model.norm.forward(rows)
     }
 
     /// Negative log-likelihood of each target, in nats.
     pub fn nll(&self, inputs: &Inputs, targets: &Targets, adapters: &Adapters) -> Vec<f32> {
-        let states = self.target_states(inputs, targets, adapters);
-        cross_entropy(states, &self.head().matrix(), &targets.ids, false).nll
+        let states = widened(self.normal_states(inputs, targets, adapters));
+        nll(states, self.head(), &targets.ids)
     }
 
     /// The head, which stays when the model goes.
@@ -45,6 +51,12 @@ impl Head {
 
     /// Negative log-likelihood of each target, in nats, as [`Qwen3Vl::nll`] has it.
     pub fn nll(&self, states: Tensor<2>, ids: &[i32]) -> Vec<f32> {
-        cross_entropy(states, &self.0.matrix(), ids, false).nll
+        nll(states, &self.0, ids)
     }
+}
+
+fn nll(states: Tensor<2>, head: &Weight, ids: &[i32]) -> Vec<f32> {
+    let head = head.matrix(states.dtype());
+    let nll = cross_entropy(states, &head, ids, false).nll;
+    nll.into_data().iter::<f32>().collect()
 }

@@ -3,10 +3,12 @@
 
 use std::ops::Range;
 
-use burn::tensor::{DType, IndexingUpdateOp, Tensor, TensorData};
+use burn::tensor::{IndexingUpdateOp, Tensor, TensorData};
 use vlft_kernels::cross_entropy::cross_entropy;
+use vlft_kernels::widened;
 
 use super::{Inputs, Qwen3Vl, Stage, Targets};
+use crate::awaited::Awaited;
 use crate::linear::as_type;
 use crate::lora::{AdapterGradients, Adapters};
 
@@ -21,7 +23,7 @@ impl Qwen3Vl {
         scale: f64,
         checkpointing: bool,
         gradients: &mut AdapterGradients,
-    ) -> Vec<f32> {
+    ) -> Awaited {
         if checkpointing {
             self.backward_by_blocks(inputs, targets, adapters, scale, gradients)
         } else {
@@ -37,7 +39,7 @@ impl Qwen3Vl {
         adapters: &Adapters,
         scale: f64,
         gradients: &mut AdapterGradients,
-    ) -> Vec<f32> {
+    ) -> Awaited {
         let all = 0..adapters.pairs().len();
         let tracked = adapters.tracked(all.clone());
         let hidden = self.hidden_states(inputs, &tracked, &mut |_, _| {});
@@ -56,7 +58,7 @@ impl Qwen3Vl {
         adapters: &Adapters,
         scale: f64,
         gradients: &mut AdapterGradients,
-    ) -> Vec<f32> {
+    ) -> Awaited {
         let adapted = |ranges: &[Range<usize>]| ranges.iter().position(|range| !range.is_empty());
         let mergers_adapted =
             !self.merger_adapters.is_empty() || adapted(&self.deepstack_adapters).is_some();
@@ -191,17 +193,19 @@ impl Qwen3Vl {
 
     /// Norm, head and loss of the supervised rows. The tracked scalar returned has the gradient
     /// that the scaled loss would send into `rows`; its value means nothing.
-    fn head_loss(&self, rows: Tensor<2>, targets: &Targets, scale: f64) -> (Vec<f32>, Tensor<1>) {
+    fn head_loss(&self, rows: Tensor<2>, targets: &Targets, scale: f64) -> (Awaited, Tensor<1>) {
         let normal = self.language_model.norm.forward(rows);
-        let untracked = as_type(normal.clone().inner(), DType::F32);
-        let loss = cross_entropy(untracked, &self.head().matrix(), &targets.ids, true);
+        let untracked = widened(normal.clone().inner());
+        let head = self.head().matrix(untracked.dtype());
+        let loss = cross_entropy(untracked, &head, &targets.ids, true);
         let mut d_normal = loss.d_hidden.expect("asked for the gradient") * scale;
         if !targets.weights.is_empty() {
             let weights = TensorData::new(targets.weights.clone(), [targets.weights.len(), 1]);
-            d_normal = d_normal * Tensor::<2>::from_data(weights, &self.device);
+            let weights = as_type(Tensor::from_data(weights, &self.device), d_normal.dtype());
+            d_normal = d_normal * weights;
         }
         let d_normal = as_type(d_normal, normal.dtype());
-        (loss.nll, (normal * d_normal.autodiff()).sum())
+        (Awaited::new(loss.nll), (normal * d_normal.autodiff()).sum())
     }
 }
 

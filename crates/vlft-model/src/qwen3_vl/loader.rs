@@ -1,12 +1,12 @@
 //! Building the struct tree from a checkpoint: names are the tree's own paths, shapes come from the
 //! config's list, adapters from the layout.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use burn::tensor::{DType, Device, Tensor};
 use half::bf16;
-use vlft_base::{Diagnostic, Result};
+use vlft_base::{Diagnostic, Kind, Result};
 use vlft_checkpoint::{Checkpoint, Config, Layout, Storage};
 use vlft_kernels::grouped::Order;
 use vlft_kernels::nf4::{Code, Nf4Matrix, quantize};
@@ -28,7 +28,13 @@ pub(super) struct Loader<'a> {
     /// What was quantised here and is not in the cache yet.
     quantized: RefCell<Vec<(String, Nf4Matrix)>>,
     device: &'a Device,
+    /// Sent to the device since it was last waited for.
+    in_flight: Cell<usize>,
 }
+
+/// Elements that may be on their way to a GPU: it takes them more slowly than a warm file is read, and what
+/// waits is in the host's memory.
+const IN_FLIGHT: usize = 1 << 29;
 
 impl<'a> Loader<'a> {
     /// Checks every name and shape first, so that a wrong checkpoint fails before it is read.
@@ -69,12 +75,14 @@ impl<'a> Loader<'a> {
             cache,
             quantized: RefCell::default(),
             device,
+            in_flight: Cell::new(0),
         })
     }
 
     /// Keeps what was quantised in the cache, if there is one and it was empty. Returns what a
     /// person should know.
     pub(super) fn finish(self) -> Result<Vec<Diagnostic>> {
+        self.arrived()?;
         let Some(cache) = self.cache else {
             return Ok(Vec::new());
         };
@@ -94,6 +102,32 @@ impl<'a> Loader<'a> {
     pub(super) fn matrix(&self, name: &str) -> Result<Weight> {
         let shape = self.shape(name)?;
         let shape = [shape[0], shape[1..].iter().product()];
+        let weight = self.loaded_matrix(name, shape)?;
+        self.sent(shape[0] * shape[1])?;
+        Ok(weight)
+    }
+
+    /// Waits for the device when much is on its way.
+    fn sent(&self, elements: usize) -> Result<()> {
+        self.in_flight.set(self.in_flight.get() + elements);
+        match self.in_flight.get() < IN_FLIGHT {
+            true => Ok(()),
+            false => self.arrived(),
+        }
+    }
+
+    /// All that was sent has arrived.
+    fn arrived(&self) -> Result<()> {
+        self.in_flight.set(0);
+        self.device.sync().map_err(|error| {
+            Diagnostic::error("the model does not get onto the GPU")
+                .with_kind(Kind::Device)
+                .caused_by(error)
+                .hint("`vlft plan` says what it needs; `model.base = \"nf4\"` needs a quarter")
+        })
+    }
+
+    fn loaded_matrix(&self, name: &str, shape: [usize; 2]) -> Result<Weight> {
         if let Some(matrix) = quantized::load(self.checkpoint, name, self.device)? {
             return Ok(match (&self.frozen.quantization, self.storage) {
                 (Some(_), _) => Weight::Nf4(matrix),
@@ -121,6 +155,7 @@ impl<'a> Loader<'a> {
         let [experts, inputs, outputs] = self.shape(name)?[..] else {
             return Err(not_listed(name));
         };
+        self.sent(experts * inputs * outputs)?;
         let found = self.checkpoint.shape(name);
         // As transformers decides it, also where both are the same.
         let order = match found == Some(&[experts, outputs, inputs][..]) {

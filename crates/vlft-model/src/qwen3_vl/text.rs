@@ -1,11 +1,11 @@
 //! The language model: pre-norm blocks with QK-norm, grouped-query attention, interleaved M-RoPE and
 //! a SwiGLU, or experts in its place. Hidden states are `[N, d]` with N = B * T rows, batch row by batch row.
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 use vlft_base::Result;
 use vlft_checkpoint::TextConfig;
 use vlft_kernels::attention::{Pattern, attention};
-use vlft_kernels::{activation, norm, rotary::rotary};
+use vlft_kernels::{activation, norm, rotary::rotary, widened};
 
 use super::experts::SparseMlp;
 use super::loader::Loader;
@@ -159,9 +159,9 @@ impl DecoderLayer {
 
 impl Attention {
     fn forward(&self, x: Tensor<2>, context: &TextContext, adapters: &Adapters) -> Tensor<2> {
-        // Norms, rotation and softmax are in f32 whatever the products are in.
+        // Norms, rotation and softmax compute in f32 whatever the products are in.
         let dtype = x.dtype();
-        let projected = |linear: &Linear| as_type(linear.forward(x.clone(), adapters), DType::F32);
+        let projected = |linear: &Linear| widened(linear.forward(x.clone(), adapters));
         let (cos, sin) = (&context.rotary.cos, &context.rotary.sin);
         let q = projected(&self.q_proj);
         let k = projected(&self.k_proj);
@@ -184,8 +184,8 @@ impl Attention {
 impl DenseMlp {
     fn forward(&self, x: Tensor<2>, adapters: &Adapters) -> Tensor<2> {
         let dtype = x.dtype();
-        let gate = as_type(self.gate_proj.forward(x.clone(), adapters), DType::F32);
-        let up = as_type(self.up_proj.forward(x, adapters), DType::F32);
+        let gate = widened(self.gate_proj.forward(x.clone(), adapters));
+        let up = widened(self.up_proj.forward(x, adapters));
         let hidden = as_type(activation::swiglu(gate, up), dtype);
         self.down_proj.forward(hidden, adapters)
     }
@@ -194,8 +194,8 @@ impl DenseMlp {
 impl RmsNorm {
     pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let dtype = x.dtype();
-        let weight = as_type(self.weight.clone(), DType::F32);
-        let normal = norm::rms_norm(as_type(x, DType::F32), weight, self.eps);
+        let weight = widened(self.weight.clone());
+        let normal = norm::rms_norm(widened(x), weight, self.eps);
         as_type(normal, dtype)
     }
 }

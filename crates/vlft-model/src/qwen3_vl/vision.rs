@@ -1,11 +1,11 @@
 //! The vision tower: patches in, one row per merged token out, and the deepstack features that the
 //! first language layers add. P patches, M = P / 4 merged tokens, dv vision width, d text width.
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use vlft_base::Result;
 use vlft_checkpoint::VisionConfig;
 use vlft_kernels::attention::{Pattern, attention};
-use vlft_kernels::{activation, norm, rotary::rotary};
+use vlft_kernels::{activation, norm, rotary::rotary, widened};
 
 use super::loader::Loader;
 use super::rope::{PatchPosition, RotaryTables, patch_positions};
@@ -203,15 +203,15 @@ impl VisionBlock {
         let hidden = self
             .linear_fc1
             .forward(self.norm2.forward(x.clone()), adapters);
-        let hidden = activation::gelu_tanh(as_type(hidden, DType::F32));
+        let hidden = activation::gelu_tanh(widened(hidden));
         x + self.linear_fc2.forward(as_type(hidden, dtype), adapters)
     }
 
     /// Full attention within each image.
     fn attn(&self, x: Tensor<2>, context: &VisionContext, adapters: &Adapters) -> Tensor<2> {
         let (dv, dtype) = (x.dims()[1], x.dtype());
-        // Rotation and softmax are in f32.
-        let qkv = as_type(self.qkv.forward(x, adapters), DType::F32);
+        // Rotation and softmax compute in f32.
+        let qkv = widened(self.qkv.forward(x, adapters));
         let part = |i: usize| qkv.clone().narrow(1, i * dv, dv);
         let (cos, sin) = (&context.rotary.cos, &context.rotary.sin);
         let (q, k) = (rotary(part(0), cos, sin), rotary(part(1), cos, sin));
@@ -230,7 +230,7 @@ impl PatchMerger {
         } else {
             self.norm.forward(x).reshape(joined)
         };
-        let hidden = as_type(self.linear_fc1.forward(x, adapters), DType::F32);
+        let hidden = widened(self.linear_fc1.forward(x, adapters));
         // The exact GELU here, the tanh form in the blocks.
         let hidden = as_type(activation::gelu_erf(hidden), dtype);
         self.linear_fc2.forward(hidden, adapters)
@@ -247,11 +247,7 @@ impl LayerNorm {
 
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let dtype = x.dtype();
-        let f32 = |parameter: &Tensor<1>| as_type(parameter.clone(), DType::F32);
-        let (weight, bias) = (f32(&self.weight), f32(&self.bias));
-        as_type(
-            norm::layer_norm(as_type(x, DType::F32), weight, bias, NORM_EPS),
-            dtype,
-        )
+        let (weight, bias) = (widened(self.weight.clone()), widened(self.bias.clone()));
+        as_type(norm::layer_norm(widened(x), weight, bias, NORM_EPS), dtype)
     }
 }

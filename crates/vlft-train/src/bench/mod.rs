@@ -24,7 +24,7 @@ pub use memory::MemoryUse;
 use crate::config::{Base, Compute, Config};
 use crate::device::Device;
 use crate::log::{Line, StepLine};
-use crate::plan::{Operations, Place, RunOfSteps};
+use crate::plan::{Operations, RunOfSteps};
 use crate::recipe::{self, Event};
 use crate::start::last_part;
 use data::Shape;
@@ -238,11 +238,7 @@ pub fn run(
     let total = sum(|line| line.seconds);
     let count = counted.len() as f64;
     let steps = options.warm_up..options.warm_up + options.steps;
-    let place = match options.device {
-        Device::Cpu => Place::Host,
-        _ => Place::Gpu,
-    };
-    let planned = RunOfSteps::read(config, steps, place)?;
+    let planned = RunOfSteps::read(config, steps, options.device.place())?;
     memory.predicted = Some(planned.memory);
     let matmul = match options.matmul_rate {
         Some(rate) => Rate::given(rate),

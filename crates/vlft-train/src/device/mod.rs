@@ -12,6 +12,7 @@ use std::str::FromStr;
 use vlft_base::{Diagnostic, Result};
 
 use crate::config::Compute;
+use crate::plan::Place;
 
 /// `cpu`, or a GPU by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +79,23 @@ impl Device {
         }
     }
 
+    /// Which memory a run is planned for.
+    pub(crate) fn place(self) -> Place {
+        match self {
+            Self::Cpu => Place::Host,
+            _ => Place::Gpu,
+        }
+    }
+
+    /// Rows of tokens are filled up to a multiple of this. On a GPU lengths should repeat: for each the
+    /// fastest kernels are looked for and memory is kept.
+    pub(crate) fn row_multiple(self) -> usize {
+        match self {
+            Self::Cpu => 1,
+            _ => 64,
+        }
+    }
+
     /// The device as the tensor library knows it.
     ///
     /// # Errors
@@ -97,6 +115,13 @@ impl Device {
             Self::Wgpu => Ok(burn::tensor::Device::wgpu(burn::tensor::DeviceKind::Cpu)),
         }
     }
+}
+
+/// What a GPU's memory pools hold. They do not shrink while a run goes on, so it is the most that was ever
+/// needed, and what lay between. None on the CPU.
+pub(crate) fn pool_bytes(device: &burn::tensor::Device) -> Option<u64> {
+    let usage = device.memory_pool_usage()?;
+    Some(usage.bytes_reserved)
 }
 
 #[cfg(test)]

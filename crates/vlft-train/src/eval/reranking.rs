@@ -11,7 +11,7 @@ use vlft_dataset::record::Message;
 use vlft_model::{Adapters, Qwen3Vl};
 
 use super::Event;
-use crate::batch::MicroBatch;
+use crate::batch::{MicroBatch, Padding};
 use crate::samples::Samples;
 
 /// What `vlft eval --task reranker` prints.
@@ -62,7 +62,7 @@ pub(super) fn evaluate(
     let mut logits = Vec::new();
     for index in 0..samples.len() {
         let prompt = samples.prompt(index)?;
-        let row = MicroBatch::padded(&[prompt.sample], &[1.0], 0);
+        let row = MicroBatch::padded(&[prompt.sample], &[1.0], Padding::NONE);
         logits.push(f64::from(model.preference(&row.inputs, yes, no, adapters)));
         observe(Event::Progress {
             done: index as u64 + 1,

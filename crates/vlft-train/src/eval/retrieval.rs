@@ -14,7 +14,7 @@ use vlft_dataset::record::{Message, Part, Record, Role};
 use vlft_model::{Adapters, Qwen3Vl};
 
 use super::Event;
-use crate::batch::MicroBatch;
+use crate::batch::{MicroBatch, Padding};
 use crate::samples::Samples;
 
 /// The instruction where a record has none.
@@ -74,7 +74,7 @@ pub(super) fn evaluate(
     let (mut done, of) = (0, (samples.len() + documents.len()) as u64);
     let mut embed = |record: &Record, at: usize| -> Result<Vec<f32>> {
         let prompt = samples.prompt_of(at, record)?;
-        let row = MicroBatch::padded(&[prompt.sample], &[1.0], 0);
+        let row = MicroBatch::padded(&[prompt.sample], &[1.0], Padding::NONE);
         done += 1;
         observe(Event::Progress { done, of });
         Ok(model.embedding(&row.inputs, adapters))

@@ -43,6 +43,9 @@ pub struct StepLine {
     /// Of them, spent waiting for data.
     #[serde(default)]
     pub data_seconds: f64,
+    /// What the GPU's memory pools hold after it: the most so far. None on the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_bytes: Option<u64>,
     /// Record ids, in the order of the stream.
     pub samples: Vec<String>,
     /// Ids of records that the step went on without; see `data.on_error`.
@@ -306,6 +309,7 @@ mod tests {
             supervised_tokens: 10,
             seconds: 0.5,
             data_seconds: 0.125,
+            device_bytes: None,
             samples: vec![format!("doc \"{step}\"")],
             skipped: Vec::new(),
         })

@@ -217,6 +217,7 @@ mod tests {
             supervised_tokens: 1,
             seconds,
             data_seconds: if step > 40 { seconds / 8.0 } else { 0.0 },
+            device_bytes: None,
             samples: Vec::new(),
             skipped: Vec::new(),
         };

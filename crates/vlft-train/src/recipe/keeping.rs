@@ -12,6 +12,7 @@ use vlft_model::write_adapter;
 use super::serving::check_written;
 use super::{Event, Observer, Trainer};
 use crate::checkpoint::Progress;
+use crate::device::pool_bytes;
 use crate::header::Header;
 use crate::log::{Journal, Line, Stopped, read_metrics};
 use crate::plan::{Measured, peak_bytes};
@@ -86,7 +87,8 @@ impl Trainer<'_> {
         let lines = read_metrics(self.run.path()).map_err(Stop::Write)?;
         let stopped = ended.then_some(Stopped::Patience);
         let mut summary = summarise(&lines, journal.best.step(), stopped);
-        summary.memory = peak_bytes().map(|peak_bytes| Measured {
+        let of_device = pool_bytes(&self.model.device);
+        summary.memory = of_device.or_else(peak_bytes).map(|peak_bytes| Measured {
             predicted_bytes: self.predicted_bytes,
             peak_bytes,
         });

@@ -18,6 +18,7 @@ fn run(dir: &Path, n: u64) {
             supervised_tokens: 300,
             seconds: 1.0 + 0.2 * noise,
             data_seconds: 0.0,
+            device_bytes: None,
             samples: vec![format!("bill & co <{step}>"), format!("doc-{}", step * 7)],
             skipped: Vec::new(),
         };

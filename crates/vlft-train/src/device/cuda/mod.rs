@@ -15,7 +15,7 @@ use vlft_base::{Diagnostic, Kind, Result};
 use vlft_dataset::doctor::{Check, Verdict};
 use vlft_kernels::cuda::{self, Driver, NoDriver, Version};
 
-use toolkit::{Places, Toolkit};
+use toolkit::Places;
 
 /// Set for the copy of the program that has the libraries in reach, so that there is no third.
 pub const PREPARED: &str = "VLFT_CUDA_PREPARED";
@@ -35,7 +35,11 @@ pub(super) fn has_card() -> bool {
 pub(super) fn open(number: usize) -> Result<Device> {
     let driver = cuda::driver().map_err(no_driver)?;
     card(&driver, number)?;
-    compiler(driver.cuda)?;
+    compiler(Some(driver.cuda))?;
+    // Without a cache directory every start compiles anew.
+    if let Ok(cache) = cache_dir() {
+        cuda::keep_kernels_in(&cache.join("kernels"));
+    }
     Ok(Device::cuda(number))
 }
 
@@ -50,8 +54,10 @@ pub fn environment() -> Result<Option<Vec<(&'static str, OsString)>>> {
     if !cfg!(target_os = "linux") || env::var_os(PREPARED).is_some() {
         return Ok(None);
     }
-    let places = Places::of_this_machine();
-    if cuda::nvrtc().is_some() && places.headers_in_reach() {
+    let newest = cuda::driver().ok().map(|driver| driver.cuda);
+    let places = Places::of_this_machine(newest);
+    let fits = |nvrtc| newest.is_none_or(|newest| nvrtc <= newest);
+    if cuda::nvrtc().is_some_and(fits) && places.headers_in_reach() {
         return Ok(None);
     }
     let Ok(toolkit) = places.find() else {
@@ -86,10 +92,12 @@ pub fn checks() -> Vec<Check> {
                 details: error.causes().to_vec(),
                 ..Check::new(Verdict::Info, "gpu", text)
             };
-            return match error.hint_text() {
-                Some(hint) => vec![check.hint(hint)],
-                None => vec![check],
+            let check = match error.hint_text() {
+                Some(hint) => check.hint(hint),
+                None => check,
             };
+            let found = compiler(None).map(|text| Check::new(Verdict::Info, "nvrtc", text));
+            return [check].into_iter().chain(found.ok()).collect();
         }
     };
     let cards = driver.cards.iter().enumerate().map(|(number, card)| {
@@ -107,7 +115,7 @@ pub fn checks() -> Vec<Check> {
         Some(error) => Check::failed("driver", &error),
     }];
     checks.extend(cards);
-    checks.push(match compiler(driver.cuda) {
+    checks.push(match compiler(Some(driver.cuda)) {
         Ok(text) => Check::new(Verdict::Ok, "nvrtc", text),
         Err(error) => Check::failed("nvrtc", &error),
     });
@@ -157,50 +165,33 @@ fn too_old(driver: Version) -> Option<Diagnostic> {
     })
 }
 
-/// What will compile the kernels, for people.
-fn compiler(driver: Version) -> Result<String> {
-    let places = Places::of_this_machine();
-    let found = cuda::nvrtc();
-    let Some(nvrtc) = found else {
+/// What will compile the kernels, for people. `driver`: what it may be compiled for at most.
+fn compiler(driver: Option<Version>) -> Result<String> {
+    let places = Places::of_this_machine(driver);
+    let missing = |what: &str| {
+        let error = device_error(what).hint(toolkit::install(driver.unwrap_or(OLDEST)));
+        let tried = places.find().err().unwrap_or_default();
+        tried.into_iter().fold(error, Diagnostic::caused_by)
+    };
+    let Some(nvrtc) = cuda::nvrtc() else {
         return Err(missing(
             "no run-time compiler: the loader finds no libnvrtc",
-            &places,
-            driver,
         ));
     };
-    if nvrtc > driver {
-        let words =
-            "the run-time compiler is newer than the driver, which cannot load what it makes";
-        return Err(device_error(words)
-            .expected(format!("NVRTC {driver} or older"))
-            .found(nvrtc.to_string())
-            .hint(toolkit::install(driver)));
+    if let Some(driver) = driver.filter(|driver| nvrtc > *driver) {
+        return Err(
+            missing("the driver cannot load what the run-time compiler makes")
+                .expected(format!("NVRTC {driver} or older"))
+                .found(nvrtc.to_string()),
+        );
     }
-    if !places.headers_in_reach() {
-        return Err(missing("no CUDA headers", &places, driver));
-    }
-    let headers = places.cuda_path().expect("headers are in reach of it");
-    Ok(format!(
-        "NVRTC {nvrtc}, headers in `{}`",
-        headers.join("include").display()
-    ))
-}
-
-fn missing(what: &str, places: &Places, driver: Version) -> Diagnostic {
-    let error = device_error(what).hint(toolkit::install(driver));
-    let tried = places.find().err().unwrap_or_default();
-    tried
-        .into_iter()
-        .fold(error, |error, line| error.caused_by(line))
+    let Some(headers) = places.cuda_path().filter(|_| places.headers_in_reach()) else {
+        return Err(missing("no CUDA headers"));
+    };
+    let headers = headers.join("include");
+    Ok(format!("NVRTC {nvrtc}, headers in `{}`", headers.display()))
 }
 
 fn device_error(message: impl Into<String>) -> Diagnostic {
     Diagnostic::error(message).with_kind(Kind::Device)
-}
-
-/// For messages: where a toolkit was found.
-impl std::fmt::Display for Toolkit {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "`{}`", self.root.display())
-    }
 }

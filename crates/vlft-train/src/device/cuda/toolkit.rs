@@ -33,6 +33,8 @@ pub(super) struct Places {
     roots: Vec<PathBuf>,
     /// Folders `nvidia` of Python packages.
     wheels: Vec<PathBuf>,
+    /// The newest CUDA that the driver can load.
+    newest: Option<Version>,
 }
 
 /// A compiler and the headers it needs.
@@ -45,13 +47,15 @@ pub(super) struct Toolkit {
 }
 
 impl Places {
-    pub(super) fn of_this_machine() -> Self {
+    /// `newest`: what the driver can load.
+    pub(super) fn of_this_machine(newest: Option<Version>) -> Self {
         Self {
             named: env::var_os("CUDA_PATH")
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
             roots: ROOTS.iter().map(PathBuf::from).collect(),
             wheels: wheels(),
+            newest,
         }
     }
 
@@ -87,10 +91,15 @@ impl Places {
             if !toolkit.root.exists() {
                 continue;
             }
-            match (lacks(&toolkit.includes), toolkit.nvrtc()) {
-                (None, Some(_)) => return Ok(toolkit),
+            match (lacks(&toolkit.includes), toolkit.version()) {
                 (Some(header), _) => tried.push(format!("`{root}` has no `{header}`")),
                 (None, None) => tried.push(format!("`{root}` has no libnvrtc")),
+                (None, Some(version)) => match self.newest.filter(|newest| version > *newest) {
+                    None => return Ok(toolkit),
+                    Some(newest) => tried.push(format!(
+                        "`{root}` has NVRTC {version}, the driver loads {newest} or older"
+                    )),
+                },
             }
         }
         Err(tried)
@@ -98,11 +107,21 @@ impl Places {
 }
 
 impl Toolkit {
-    fn nvrtc(&self) -> Option<PathBuf> {
-        self.libraries().into_iter().find(|path| {
-            let name = name(path);
-            name.starts_with("libnvrtc.so")
-        })
+    /// Of its NVRTC, as the name of its second library says: `libnvrtc-builtins.so.12.4`. None if one
+    /// of the two is not there.
+    fn version(&self) -> Option<Version> {
+        let names: Vec<String> = self.libraries().iter().map(|path| name(path)).collect();
+        let mut versions = names.iter().filter_map(|name| {
+            let numbers = name.strip_prefix("libnvrtc-builtins.so.")?;
+            let mut numbers = numbers.split('.').map(str::parse);
+            let (Ok(major), Ok(minor)) = (numbers.next()?, numbers.next()?) else {
+                return None;
+            };
+            Some(Version { major, minor })
+        });
+        let first = versions.next()?;
+        let compiler = names.iter().any(|name| name.starts_with("libnvrtc.so"));
+        compiler.then_some(first)
     }
 
     /// NVRTC and what it loads itself.
@@ -280,6 +299,10 @@ mod tests {
             named: None,
             roots: vec![wheels.join("no-toolkit")],
             wheels: vec![wheels.to_path_buf()],
+            newest: Some(Version {
+                major: 13,
+                minor: 0,
+            }),
         }
     }
 
@@ -327,6 +350,7 @@ mod tests {
             named: Some(folder),
             roots: Vec::new(),
             wheels: Vec::new(),
+            newest: None,
         };
         assert!(prepared.headers_in_reach() && !places(&nvidia).headers_in_reach());
     }
@@ -336,6 +360,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("cu13");
         write(root.join("lib/libnvrtc.so.13"));
+        write(root.join("lib/libnvrtc-builtins.so.13.0"));
         for header in &HEADERS[..5] {
             write(root.join("include").join(header));
         }
@@ -345,6 +370,11 @@ mod tests {
         let folder = toolkit.linked(&dir.path().join("cache")).unwrap();
         assert!(folder.join("lib/libnvrtc.so").exists());
         assert!(folder.join("include/cuda/barrier").exists());
+
+        write(root.join("lib/libnvrtc-builtins.so.13.1"));
+        fs::remove_file(root.join("lib/libnvrtc-builtins.so.13.0")).unwrap();
+        let tried = places(dir.path()).find().unwrap_err();
+        assert!(tried[0].contains("NVRTC 13.1, the driver loads 13.0"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ fn step(step: u64) -> Line {
         supervised_tokens: 10,
         seconds: 0.5,
         data_seconds: 0.25,
+        device_bytes: None,
         samples: Vec::new(),
         padding_tokens: 0,
         skipped: Vec::new(),
