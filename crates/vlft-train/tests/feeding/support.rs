@@ -55,6 +55,7 @@ pub(crate) fn config(data: &Path) -> Config {
 pub(crate) struct Trained {
     pub(crate) steps: Vec<StepLine>,
     pub(crate) adapter: Vec<u8>,
+    /// About the data: what is said of serving the adapter belongs to other tests.
     pub(crate) warnings: Vec<String>,
     pub(crate) header: String,
 }
@@ -63,7 +64,9 @@ pub(crate) fn train(config: &Config, run: &Path) -> Result<Trained> {
     let mut warnings = Vec::new();
     let mut header = String::new();
     let mut observe = |event: recipe::Event| match event {
-        recipe::Event::Warning(warning) => warnings.push(warning.message().to_owned()),
+        recipe::Event::Warning(warning) if !warning.message().contains("in vLLM") => {
+            warnings.push(warning.message().to_owned());
+        }
         recipe::Event::Started(started) => header = started.to_string(),
         _ => {}
     };
