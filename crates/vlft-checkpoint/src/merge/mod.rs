@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use vlft_base::digest::sha256_file;
-use vlft_base::format::bytes;
 use vlft_base::input::read_text;
 use vlft_base::output::{Existing, PartialDir, PartialFile, cannot, check_folder, check_free};
 use vlft_base::{Diagnostic, Result};
@@ -300,6 +299,8 @@ fn refuse_same_place(out: &Path, inputs: &[&PathBuf]) -> Result<()> {
 /// The whole output, and some room for the file system.
 #[cfg(unix)]
 fn check_space(out: &Path, needed: u64) -> Result<()> {
+    use vlft_base::format::bytes;
+
     let existing = out.ancestors().find(|path| path.exists());
     let place = existing
         .filter(|path| !path.as_os_str().is_empty())
