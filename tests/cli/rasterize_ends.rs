@@ -120,21 +120,28 @@ fn children_of(process: &Child) -> Vec<String> {
         .collect()
 }
 
+/// One worker, which an endless page keeps for as long as these tests need it.
+#[cfg(target_os = "linux")]
+const ONE_WORKER: [&str; 8] = [
+    "rasterize",
+    "in",
+    "--out",
+    "out",
+    "--jobs",
+    "1",
+    "--timeout-secs",
+    "300",
+];
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_killed_run_leaves_no_worker_and_is_resumed() {
     let dir = folder(&[("in/a.pdf", document(2)), ("in/z.pdf", endless())]);
-    let args = [
-        "rasterize",
-        "in",
-        "--out",
-        "out",
-        "--jobs",
-        "1",
-        "--timeout-secs",
-        "300",
-    ];
-    let mut run = vlft().current_dir(dir.path()).args(args).spawn().unwrap();
+    let mut run = vlft()
+        .current_dir(dir.path())
+        .args(ONE_WORKER)
+        .spawn()
+        .unwrap();
     let journal = dir.path().join("out/manifest.jsonl.journal");
     until("two pages are noted", || {
         fs::read_to_string(&journal).is_ok_and(|text| text.lines().count() == 2)
@@ -154,7 +161,7 @@ fn a_killed_run_leaves_no_worker_and_is_resumed() {
     text += "{\"version\":1,\"docu";
     fs::write(&journal, text).unwrap();
     fs::write(dir.path().join("in/z.pdf"), document(1)).unwrap();
-    let said = run_in(dir.path(), &args);
+    let said = run_in(dir.path(), &ONE_WORKER);
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     assert!(said.stdout.contains("1 written, 2 kept"), "{}", said.stdout);
     assert_eq!(lines(&dir.path().join("out/manifest.jsonl")).len(), 3);
@@ -165,19 +172,9 @@ fn a_killed_run_leaves_no_worker_and_is_resumed() {
 #[test]
 fn a_worker_that_is_killed_from_outside_is_replaced() {
     let dir = folder(&[("in/a.pdf", endless()), ("in/b.pdf", document(2))]);
-    let args = [
-        "rasterize",
-        "in",
-        "--out",
-        "out",
-        "--jobs",
-        "1",
-        "--timeout-secs",
-        "300",
-    ];
     let run = vlft()
         .current_dir(dir.path())
-        .args(args)
+        .args(ONE_WORKER)
         .stderr(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()

@@ -17,36 +17,24 @@ pub(super) fn multiply(x: &Matrix, weight: &Matrix, out: &mut [f32]) -> bool {
     if x.rows > FEW {
         return false;
     }
-    let (Some((x_data, x_stride)), rows) = (x.as_rows(), x.rows) else {
+    let as_it_lies = weight.as_rows().map(|held| (lying as Kernel, held));
+    let turned_round = || {
+        weight
+            .transposed()
+            .as_rows()
+            .map(|held| (turned as Kernel, held))
+    };
+    let kernel = as_it_lies.or_else(turned_round);
+    let (Some((x_data, x_stride)), Some((kernel, (data, stride)))) = (x.as_rows(), kernel) else {
         return false;
     };
-    if let Some((data, stride)) = weight.as_rows() {
-        lying(
-            x_data,
-            x_stride,
-            rows,
-            data,
-            stride,
-            weight.rows,
-            weight.columns,
-            out,
-        );
-    } else if let Some((data, stride)) = weight.transposed().as_rows() {
-        turned(
-            x_data,
-            x_stride,
-            rows,
-            data,
-            stride,
-            weight.rows,
-            weight.columns,
-            out,
-        );
-    } else {
-        return false;
-    }
+    let (inner, width) = (weight.rows, weight.columns);
+    kernel(x_data, x_stride, x.rows, data, stride, inner, width, out);
     true
 }
+
+/// x, its stride and rows; the matrix as it is held and its stride; inner size, width; the output.
+type Kernel = fn(&[f32], usize, usize, &[f32], usize, usize, usize, &mut [f32]);
 
 vectorised! {
     /// `weight`: `[inner, width]`
