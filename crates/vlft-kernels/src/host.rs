@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Device, TensorData};
 use rayon::prelude::*;
 
 use crate::gemm::Matrix;
@@ -77,6 +77,17 @@ impl Values {
 
 pub(crate) fn matrix(values: Vec<f32>, rows: usize, columns: usize) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, [rows, columns]))
+}
+
+/// Runs a whole forward or backward on one of the threads that its operations share their work with,
+/// if it is computed on the CPU. A thread from outside hands each parallel operation over and sleeps
+/// until it is done, which takes longer than a small one itself.
+pub fn among_workers<R: Send>(device: &Device, f: impl FnOnce() -> R + Send) -> R {
+    match *device == Device::flex() {
+        true => rayon::scope(|_| f()),
+        // What is queued for a GPU is queued by the thread that asks for it.
+        false => f(),
+    }
 }
 
 /// Runs `f(first row, rows)` over blocks of rows of `out`, in parallel. What is written depends on

@@ -16,6 +16,7 @@ pub mod cross_entropy;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod dropout;
+pub mod experts;
 pub mod grouped;
 pub mod linear;
 pub mod nf4;
@@ -35,4 +36,5 @@ mod tape;
 #[cfg(test)]
 mod twins;
 
+pub use host::among_workers;
 pub use path::widened;

@@ -3,10 +3,7 @@
 //! LoRA and QLoRA are this one code path: what differs is how [`Weight`] is held. Arithmetic is in
 //! the type of the activations that come in.
 
-use std::sync::Arc;
-
 use burn::tensor::{DType, Int, Tensor};
-use vlft_kernels::grouped::{self, Groups, Order};
 use vlft_kernels::linear::linear;
 use vlft_kernels::nf4::Nf4Matrix;
 
@@ -45,49 +42,6 @@ impl Weight {
         match self {
             Weight::Dense(matrix) => as_type(matrix.clone().select(0, rows), DType::F32),
             Weight::Nf4(matrix) => matrix.rows(rows),
-        }
-    }
-}
-
-/// The frozen matrices of all experts, in one piece, held as the base says.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one for each projection"
-)]
-#[derive(Clone)]
-pub(crate) enum Stack {
-    Dense(Tensor<3>, Order),
-    /// One below the other.
-    Nf4(Nf4Matrix, Order),
-}
-
-impl Stack {
-    /// Each expert's rows times its matrix: `[S, in]` -> `[S, out]`, f32.
-    pub(crate) fn product(&self, x: Tensor<2>, groups: &Arc<Groups>) -> Tensor<2> {
-        match self {
-            Stack::Dense(matrices, order) => grouped::linear(x, matrices.clone(), *order, groups),
-            Stack::Nf4(matrices, order) => matrices.grouped_linear(x, *order, groups),
-        }
-    }
-
-    /// The matrix of one of `count` experts in f32, `[in, out]`.
-    pub(crate) fn matrix(&self, expert: usize, count: usize) -> Tensor<2> {
-        let (matrix, order): (Tensor<2>, Order) = match self {
-            Stack::Dense(matrices, order) => {
-                let one = matrices.clone().narrow(0, expert, 1);
-                (as_type(one.squeeze_dim(0), DType::F32), *order)
-            }
-            Stack::Nf4(matrices, order) => {
-                let rows = matrices.shape()[0] / count;
-                let first = (expert * rows) as i64;
-                let device = matrices.device();
-                let numbers = Tensor::<1, Int>::arange(first..first + rows as i64, &device);
-                (matrices.rows(numbers), *order)
-            }
-        };
-        match order {
-            Order::InOut => matrix,
-            Order::OutIn => matrix.transpose(),
         }
     }
 }

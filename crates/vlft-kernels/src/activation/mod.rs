@@ -3,7 +3,7 @@
 mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
-mod reference;
+pub(crate) mod reference;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;

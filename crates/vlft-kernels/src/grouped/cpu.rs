@@ -49,13 +49,13 @@ pub(crate) fn for_groups(
 }
 
 /// A stack of matrices as it is held.
-struct Stack {
+pub(crate) struct Stack {
     tensor: FlexTensor,
     shape: [usize; 3],
 }
 
 impl Stack {
-    fn new(tensor: FlexTensor) -> Self {
+    pub(crate) fn new(tensor: FlexTensor) -> Self {
         let shape = tensor.shape();
         Self {
             shape: [shape[0], shape[1], shape[2]],
@@ -64,7 +64,7 @@ impl Stack {
     }
 
     /// The numbers of one matrix in f32, without a copy if they are held so.
-    fn with<R>(&self, group: usize, f: impl FnOnce(&[f32]) -> R) -> R {
+    pub(crate) fn with<R>(&self, group: usize, f: impl FnOnce(&[f32]) -> R) -> R {
         let [_, rows, columns] = self.shape;
         let start = self.tensor.layout().start_offset() + group * rows * columns;
         let range = start..start + rows * columns;
@@ -97,7 +97,12 @@ impl Stack {
 
 /// Some rows of `x` times `weight` into `out`.
 pub(crate) fn multiply_rows(x: &Rows, range: Range<usize>, weight: Matrix, out: &mut [f32]) {
-    let (width, x) = (weight.columns, x.some(range));
+    multiply_group(x.some(range), weight, out);
+}
+
+/// `out = x weight`
+pub(crate) fn multiply_group(x: Matrix, weight: Matrix, out: &mut [f32]) {
+    let width = weight.columns;
     if !few_rows::multiply(&x, &weight, out) {
         multiply(out, width, 0.0, 1.0, x, weight, Threads::All);
     }
@@ -117,7 +122,7 @@ impl GroupedOps for Flex {
 
     fn fused_collect(y: FlexTensor, weights: FlexTensor, groups: Arc<Groups>) -> FlexTensor {
         let (y, weights) = (Rows::new(y), Rows::new(weights));
-        sums(&y, &groups, |row, choice| weights.row(row)[choice])
+        sums(&y, &groups, Some(&weights))
     }
 
     fn fused_grouped_linear(
@@ -132,7 +137,7 @@ impl GroupedOps for Flex {
 
 impl GroupedGradients for Flex {
     fn fused_spread_backward(dy: FlexTensor, groups: &Groups) -> FlexTensor {
-        sums(&Rows::new(dy), groups, |_, _| 1.0)
+        sums(&Rows::new(dy), groups, None)
     }
 
     fn fused_collect_backward(
@@ -181,24 +186,26 @@ impl GroupedGradients for Flex {
     }
 }
 
-/// Each row's copies times their weights, added up in the order of the row's choices.
-fn sums(y: &Rows, groups: &Groups, weight: impl Fn(usize, usize) -> f32 + Sync) -> FlexTensor {
+/// Each row's copies times their weights (or as they are), added up in the order of the row's choices.
+pub(crate) fn sums(y: &Rows, groups: &Groups, weights: Option<&Rows>) -> FlexTensor {
     let width = y.columns;
     let mut out = vec![0f32; groups.rows() * width];
     for_rows(&mut out, width, |first, out| {
-        for (i, out) in out.chunks_exact_mut(width).enumerate() {
-            for (choice, place) in groups.places_of(first + i).iter().enumerate() {
-                add_scaled(y.row(*place as usize), weight(first + i, choice), out);
-            }
-        }
+        some_sums(y, groups, weights, first, out);
     });
     matrix(out, groups.rows(), width)
 }
 
 vectorised! {
-    fn add_scaled(x: &[f32], scale: f32, out: &mut [f32]) {
-        for (out, x) in out.iter_mut().zip(x) {
-            *out += scale * x;
+    fn some_sums(y: &Rows, groups: &Groups, weights: Option<&Rows>, first: usize, out: &mut [f32]) {
+        for (i, out) in out.chunks_exact_mut(y.columns).enumerate() {
+            let weights = weights.map(|weights| weights.row(first + i));
+            for (choice, place) in groups.places_of(first + i).iter().enumerate() {
+                let weight = weights.map_or(1.0, |weights| weights[choice]);
+                for (out, y) in out.iter_mut().zip(y.row(*place as usize)) {
+                    *out += weight * y;
+                }
+            }
         }
     }
 }

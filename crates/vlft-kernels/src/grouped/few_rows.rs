@@ -4,17 +4,25 @@
 use crate::gemm::Matrix;
 use crate::simd::{LANES, sum2, vectorised};
 
-/// More rows are left to the product library: as many as a register has lanes.
+/// As many rows as a register has lanes; more are left to the product library,
 const FEW: usize = LANES;
+/// unless the matrix has at most so many numbers: it stays in the cache from some rows to the next,
+const SMALL: usize = 1 << 14;
+/// and up to so many rows putting it into another order is still too much.
+const FEW_OF_SMALL: usize = 4 * LANES;
 /// Rows of the output made together: what is read of the matrix serves all of them.
 const ROWS: usize = 4;
 /// Columns of the output made together: with [`ROWS`] rows they fit the registers.
 const COLUMNS: usize = 2 * LANES;
 
 /// `out = x weight`, if there are so few rows and the matrix has adjacent columns or rows. Whether it was
-/// done depends on the shapes only, and each number of `out` on its row only.
+/// done depends on the shapes only, and each number of `out` on its row and on how many there are.
 pub(super) fn multiply(x: &Matrix, weight: &Matrix, out: &mut [f32]) -> bool {
-    if x.rows > FEW {
+    let few = match weight.rows * weight.columns <= SMALL {
+        true => FEW_OF_SMALL,
+        false => FEW,
+    };
+    if x.rows > few {
         return false;
     }
     let as_it_lies = weight.as_rows().map(|held| (lying as Kernel, held));
@@ -96,9 +104,45 @@ fn block(x: [&[f32]; ROWS], weight: impl Fn(usize) -> [f32; COLUMNS]) -> [[f32; 
     sums
 }
 
+/// Columns of a turned product made together.
+const TURNED: usize = 4;
+/// Up to so many rows a turned product is made of sums along both; with more, of columns of `x`.
+const ALONG: usize = 3;
+
+/// `weight`: `[width, inner]`, used turned.
+fn turned(
+    x: &[f32],
+    x_stride: usize,
+    rows: usize,
+    weight: &[f32],
+    stride: usize,
+    inner: usize,
+    width: usize,
+    out: &mut [f32],
+) {
+    // One register holds a column of some rows: nothing is added up across a register.
+    let mut columns = Vec::new();
+    for first in (0..rows).step_by(FEW) {
+        let (x, here) = (&x[first * x_stride..], FEW.min(rows - first));
+        let out = &mut out[first * width..];
+        if here <= ALONG {
+            along(x, x_stride, here, weight, stride, inner, width, out);
+            continue;
+        }
+        columns.clear();
+        columns.resize(inner.div_ceil(LANES), [[0f32; FEW]; LANES]);
+        for row in 0..here {
+            let x = &x[row * x_stride..row * x_stride + inner];
+            for (column, x) in columns.as_flattened_mut().iter_mut().zip(x) {
+                column[row] = *x;
+            }
+        }
+        by_columns(&columns, here, weight, stride, inner, width, out);
+    }
+}
+
 vectorised! {
-    /// `weight`: `[width, inner]`, used turned.
-    fn turned(
+    fn along(
         x: &[f32],
         x_stride: usize,
         rows: usize,
@@ -118,6 +162,58 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// `x`: column by column, padded to whole pieces.
+    fn by_columns(
+        x: &[[[f32; FEW]; LANES]],
+        rows: usize,
+        weight: &[f32],
+        stride: usize,
+        inner: usize,
+        width: usize,
+        out: &mut [f32],
+    ) {
+        let mut column = 0;
+        while column < width {
+            let here = TURNED.min(width - column);
+            let mut sums = [[0f32; FEW]; TURNED];
+            for (piece, x) in x.iter().enumerate() {
+                let (first, last) = (piece * LANES, inner.min((piece + 1) * LANES));
+                for (c, sums) in sums.iter_mut().enumerate() {
+                    let start = (column + c.min(here - 1)) * stride;
+                    let weight = &weight[start + first..start + last];
+                    match weight.try_into() {
+                        Ok(weight) => add_columns(x, weight, sums),
+                        Err(_) => {
+                            let mut padded = [0f32; LANES];
+                            padded[..weight.len()].copy_from_slice(weight);
+                            add_columns(x, &padded, sums);
+                        }
+                    }
+                }
+            }
+            for row in 0..rows {
+                let start = row * width + column;
+                for (out, sums) in out[start..start + here].iter_mut().zip(&sums) {
+                    *out = sums[row];
+                }
+            }
+            column += TURNED;
+        }
+    }
+}
+
+#[inline(always)]
+fn add_columns(x: &[[f32; FEW]; LANES], weight: &[f32; LANES], sums: &mut [f32; FEW]) {
+    let mut all = *sums;
+    for (x, weight) in x.iter().zip(weight) {
+        for (sum, x) in all.iter_mut().zip(x) {
+            *sum += x * weight;
+        }
+    }
+    *sums = all;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,9 +227,12 @@ mod tests {
         for (rows, inner, width) in [
             (1, 1, 1),
             (3, 7, 5),
+            (3, 64, 40),
             (4, 64, 64),
             (9, 33, 100),
             (16, 130, 31),
+            (35, 64, 33),
+            (64, 20, 64),
         ] {
             let (x, weight) = (
                 numbers(rows * (inner + 3), 37),
@@ -159,12 +258,11 @@ mod tests {
 
     #[test]
     fn many_rows_are_left_to_the_library() {
-        let (x, weight) = (vec![1f32; 17 * 2], vec![1f32; 4]);
-        let x = Matrix::new(&x, FEW + 1, 2, 2);
-        assert!(!multiply(
-            &x,
-            &Matrix::new(&weight, 2, 2, 2),
-            &mut [0f32; 34]
-        ));
+        for (rows, inner, width) in [(FEW_OF_SMALL + 1, 2, 2), (FEW + 1, 2, SMALL / 2 + 1)] {
+            let (x, weight) = (vec![1f32; rows * inner], vec![1f32; inner * width]);
+            let x = Matrix::new(&x, rows, inner, inner);
+            let weight = Matrix::new(&weight, inner, width, width);
+            assert!(!multiply(&x, &weight, &mut vec![0f32; rows * width]));
+        }
     }
 }

@@ -16,7 +16,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-pub(crate) use cpu::{for_groups, multiply_rows};
+pub(crate) use cpu::{Stack as DenseStack, for_groups, multiply_group, multiply_rows, sums};
 pub use groups::Groups;
 
 use crate::path::Path;

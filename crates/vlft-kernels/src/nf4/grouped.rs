@@ -12,6 +12,7 @@ use burn::tensor::Tensor;
 
 use super::Nf4Matrix;
 use super::op::{self, Geometry};
+use crate::experts::{floats, integers};
 use crate::gemm::Matrix;
 use crate::grouped::{Groups, Order, for_groups, multiply_rows, reference};
 use crate::host::{Rows, matrix};
@@ -79,7 +80,7 @@ pub(super) trait GroupedNf4Gradients: GroupedNf4Ops {
 }
 
 /// A packed stack as plain numbers.
-struct Stack {
+pub(crate) struct Stack {
     codes: FlexTensor,
     levels: FlexTensor,
     scales: FlexTensor,
@@ -87,6 +88,12 @@ struct Stack {
 }
 
 impl Stack {
+    /// Of a matrix on the CPU.
+    pub(crate) fn of(matrix: &Nf4Matrix) -> Self {
+        let (codes, levels) = (integers(&matrix.codes), floats(&matrix.levels));
+        Self::new(&codes, &levels, &floats(&matrix.scales()), matrix.geometry)
+    }
+
     fn new(
         codes: &FlexTensor,
         levels: &FlexTensor,
@@ -119,7 +126,7 @@ impl Stack {
     }
 
     /// The weights from number `first` of the flat list on.
-    fn unpack(&self, first: usize, out: &mut [f32]) {
+    pub(crate) fn unpack(&self, first: usize, out: &mut [f32]) {
         let (codes, levels) = (self.codes.storage::<u8>(), self.levels.storage::<f32>());
         let scales: &[f32] = self.scales.storage();
         let (block, end) = (self.geometry.block, first + out.len());

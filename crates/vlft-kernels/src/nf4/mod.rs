@@ -15,6 +15,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
 pub use code::{DYNAMIC_LEVELS, LEVELS};
+pub(crate) use grouped::Stack as PackedStack;
 use op::Geometry;
 pub use quantize::{BLOCK, NESTED_BLOCK, Packed, PackedScales, quantize};
 

@@ -7,15 +7,14 @@
 
 use std::sync::Arc;
 
-use burn::tensor::activation::softmax;
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
 use vlft_base::Result;
 use vlft_checkpoint::ExpertConfig;
-use vlft_kernels::activation;
-use vlft_kernels::grouped::{Groups, collect, spread};
+use vlft_kernels::experts::{self, Stack, Wanted, swiglu_halves};
+use vlft_kernels::grouped::Groups;
 
 use super::loader::Loader;
-use crate::linear::{Linear, Stack, as_type};
+use crate::linear::{Linear, as_type};
 use crate::lora::Adapters;
 
 pub(super) struct SparseMlp {
@@ -56,44 +55,31 @@ impl SparseMlp {
 
     /// `[N, d]` -> `[N, d]`. Experts compute in f32 whatever the type of `x`: their products are short,
     /// and a token's share of each is rounded once, in the sum.
-    pub(super) fn forward(&self, x: Tensor<2>, adapters: &Adapters) -> Tensor<2> {
+    pub(super) fn forward(&self, x: Tensor<2>, adapters: &Adapters, wanted: Wanted) -> Tensor<2> {
         let dtype = x.dtype();
         let logits = as_type(self.gate.forward(x.clone(), adapters), DType::F32);
         let routes = self.route(logits);
         let x = as_type(x, DType::F32);
         let y = match self.one_by_one {
-            false => self.grouped(x, &routes),
+            false => {
+                let Routes { groups, weights } = &routes;
+                let (gate_up, down) = (&self.gate_up_proj, &self.down_proj);
+                experts::experts(x, weights.clone(), gate_up, down, groups, wanted)
+            }
             true => self.looped(x, &routes),
         };
         as_type(y, dtype)
     }
 
-    /// Softmax over all experts, the best few of it, these scaled to add up to 1: which is the softmax
-    /// over the best few alone. Among equals the first expert goes first.
     fn route(&self, logits: Tensor<2>) -> Routes {
-        let [tokens, experts] = logits.dims();
-        let values: Vec<f32> = logits.to_data().iter::<f32>().collect();
-        let mut chosen = Vec::with_capacity(tokens * self.experts_per_token);
-        for row in values.chunks_exact(experts) {
-            chosen.extend(best(row, self.experts_per_token));
-        }
-        let indices = chosen.iter().map(|expert| *expert as i32).collect();
-        let indices = TensorData::new::<i32, _>(indices, [tokens, self.experts_per_token]);
-        let indices = Tensor::<2, Int>::from_data(indices, &logits.device());
-        let groups = Groups::new(&chosen, self.experts_per_token, self.experts);
-        Routes {
-            groups: Arc::new(groups),
-            weights: softmax(logits.gather(1, indices), 1),
-        }
-    }
-
-    /// Tokens sorted by expert, one grouped product for each projection.
-    fn grouped(&self, x: Tensor<2>, routes: &Routes) -> Tensor<2> {
-        let Routes { groups, weights } = routes;
-        let gate_up = self.gate_up_proj.product(spread(x, groups), groups);
-        let hidden = swiglu_halves(gate_up);
-        let y = self.down_proj.product(hidden, groups);
-        collect(y, weights.clone(), groups)
+        let per_token = self.experts_per_token;
+        let chosen = experts::best(&logits, per_token);
+        let groups = Arc::new(Groups::new(&chosen, per_token, self.experts));
+        let weights = match self.one_by_one {
+            false => experts::weights(logits, &chosen, per_token),
+            true => experts::weights_by_definition(logits, &chosen, per_token),
+        };
+        Routes { groups, weights }
     }
 
     /// The definition: one expert after the other, on the tokens that come to it.
@@ -124,57 +110,5 @@ impl SparseMlp {
             y = y.select_assign(0, tokens, out * weight, IndexingUpdateOp::Add);
         }
         y
-    }
-}
-
-/// Places of the `count` largest values, the largest first; among equals the first goes first. A few
-/// of many are kept in order while the values go by, which is faster than to sort.
-fn best(values: &[f32], count: usize) -> Vec<u32> {
-    let mut best: Vec<(f32, u32)> = Vec::with_capacity(count + 1);
-    for (place, value) in (0..).zip(values) {
-        let is_smaller = |other: &f32| other.total_cmp(value).is_lt();
-        if best.len() == count && !best.last().is_some_and(|(last, _)| is_smaller(last)) {
-            continue;
-        }
-        let at = best.partition_point(|(other, _)| !is_smaller(other));
-        best.insert(at, (*value, place));
-        best.truncate(count);
-    }
-    best.into_iter().map(|(_, place)| place).collect()
-}
-
-/// SwiGLU of `[S, 2 I]` whose left half is the gate.
-fn swiglu_halves(gate_up: Tensor<2>) -> Tensor<2> {
-    let [rows, both] = gate_up.dims();
-    let width = both / 2;
-    let gate = gate_up.clone().slice([0..rows, 0..width]);
-    let up = gate_up.slice([0..rows, width..both]);
-    activation::swiglu(gate, up)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::best;
-
-    #[test]
-    fn the_best_few_are_those_of_a_whole_sort() {
-        let mut state = 1u32;
-        for count in [1, 2, 8, 16] {
-            for _ in 0..200 {
-                // Few different values, so that many are equal.
-                let values: Vec<f32> = (0..16)
-                    .map(|_| {
-                        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                        ((state >> 28) as f32 - 7.0) * 0.5
-                    })
-                    .collect();
-                let mut sorted: Vec<u32> = (0..16).collect();
-                sorted.sort_by(|a, b| {
-                    let (left, right) = (values[*a as usize], values[*b as usize]);
-                    right.total_cmp(&left).then(a.cmp(b))
-                });
-                assert_eq!(best(&values, count), sorted[..count], "{values:?}");
-            }
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use burn::tensor::{IndexingUpdateOp, Tensor, TensorData};
 use vlft_kernels::cross_entropy::cross_entropy;
-use vlft_kernels::widened;
+use vlft_kernels::{among_workers, widened};
 
 use super::{Inputs, Qwen3Vl, Stage, Targets};
 use crate::awaited::Awaited;
@@ -24,11 +24,10 @@ impl Qwen3Vl {
         checkpointing: bool,
         gradients: &mut AdapterGradients,
     ) -> Awaited {
-        if checkpointing {
-            self.backward_by_blocks(inputs, targets, adapters, scale, gradients)
-        } else {
-            self.backward_at_once(inputs, targets, adapters, scale, gradients)
-        }
+        among_workers(&self.device, || match checkpointing {
+            true => self.backward_by_blocks(inputs, targets, adapters, scale, gradients),
+            false => self.backward_at_once(inputs, targets, adapters, scale, gradients),
+        })
     }
 
     /// The slow twin in memory: every activation of the model is kept.
@@ -99,7 +98,7 @@ impl Qwen3Vl {
         let image_rows = train_images.then(|| self.image_rows(inputs));
         let levels = self.config.vision.deepstack_visual_indexes.len();
         let mut d_deepstack = vec![None; levels];
-        let context = self.text_context(inputs);
+        let context = self.text_context(inputs).for_gradients();
         let layers = self.language_model.layers.iter().enumerate();
         for (i, layer) in layers.skip(first_layer).rev() {
             if let Some(rows) = &image_rows

@@ -8,11 +8,12 @@ use burn::tensor::{DType, Device, Tensor};
 use half::bf16;
 use vlft_base::{Diagnostic, Kind, Result};
 use vlft_checkpoint::{Checkpoint, Config, Layout, Storage};
+use vlft_kernels::experts::Stack;
 use vlft_kernels::grouped::Order;
 use vlft_kernels::nf4::{Code, Nf4Matrix, quantize};
 
 use crate::frozen::{Frozen, not_finite};
-use crate::linear::{Linear, Stack, Weight, as_type};
+use crate::linear::{Linear, Weight, as_type};
 use crate::nf4_cache::Cache;
 use crate::quantized;
 use crate::tensor::tensor;

@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 use vlft_base::Result;
 use vlft_checkpoint::TextConfig;
 use vlft_kernels::attention::{Pattern, attention};
+use vlft_kernels::experts::Wanted;
 use vlft_kernels::{activation, norm, rotary::rotary, widened};
 
 use super::experts::SparseMlp;
@@ -60,6 +61,7 @@ pub(super) struct TextContext {
     /// A token sees those before it in its sample. Rows are padded on the right, so causality alone
     /// keeps padding out of real tokens.
     pattern: Pattern,
+    wanted: Wanted,
 }
 
 impl TextContext {
@@ -78,6 +80,15 @@ impl TextContext {
                 segments,
                 causal: true,
             },
+            wanted: Wanted::Values,
+        }
+    }
+
+    /// The same for a second run, of which only the tape is wanted.
+    pub(super) fn for_gradients(self) -> Self {
+        Self {
+            wanted: Wanted::Gradients,
+            ..self
         }
     }
 }
@@ -152,7 +163,7 @@ impl DecoderLayer {
         let hidden = self.post_attention_layernorm.forward(x.clone());
         x + match &self.mlp {
             Mlp::Dense(mlp) => mlp.forward(hidden, adapters),
-            Mlp::Sparse(mlp) => mlp.forward(hidden, adapters),
+            Mlp::Sparse(mlp) => mlp.forward(hidden, adapters, context.wanted),
         }
     }
 }

@@ -46,6 +46,7 @@ pub(super) struct Widths {
     sparse_scales: u64,
     experts_at_once: u64,
     experts_in_f32: bool,
+    on_host: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -127,6 +128,7 @@ impl Widths {
                 false => 1,
             },
             experts_in_f32: config.model.base == Base::F32,
+            on_host,
             model: model.clone(),
         }
     }
@@ -199,16 +201,24 @@ impl Widths {
         let (sd, sw, nd) = (F32 * s * d, F32 * s * w, F32 * n * d);
         let in_f32 = if self.c == F32 { 0 } else { nd };
         let attention = h + 2 * q + 2 * k;
-        // The copies and gate with up; these and their product; that and what comes out; its sums.
-        let mixture = (sd + 2 * sw).max(3 * sw).max(sw + sd).max(sd + nd);
-        let kept_attention = self.kept_by_attention(n);
-        // Gate and up, and the experts' outputs, whose weights have a gradient.
-        let kept = kept_attention + 2 * sw + sd + F32 * n * e + self.sparse_scales;
+        let (mixture, kept_mixture, back) = match self.on_host {
+            // One operation: what comes out and its sums, gate and up for the tape, and the way back the
+            // gradient of the copies and its sums. The rest is of one expert.
+            true => (sd + nd, 2 * sw + 2 * F32 * s, sd + nd),
+            false => (
+                // The copies and gate with up; these and their product; that and what comes out; its sums.
+                (sd + 2 * sw).max(3 * sw).max(sw + sd).max(sd + nd),
+                // Gate and up, and the experts' outputs, whose weights have a gradient.
+                2 * sw + sd + F32 * n * e,
+                // The gradient of the copies; of gate and up, each of which is put into a whole of both.
+                (2 * sd).max(sw + 6 * sw).max(2 * sw + sd),
+            ),
+        };
+        let kept = self.kept_by_attention(n) + kept_mixture + self.sparse_scales;
         Activations {
             forward: attention.max(h + in_f32 + F32 * n * e + mixture),
             kept,
-            // The gradient of the copies; of gate and up, each of which is put into a whole of both.
-            backward: (2 * sd).max(sw + 6 * sw).max(2 * sw + sd) + 2 * h + in_f32,
+            backward: back + 2 * h + in_f32,
             dense: match self.experts_in_f32 {
                 true => 0,
                 false => self.experts_at_once * F32 * 2 * w * d,
