@@ -17,6 +17,10 @@ pub(crate) struct Held {
     columns: usize,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each projection"
+)]
 enum Numbers {
     Dense(DenseStack),
     Nf4(PackedStack),

@@ -110,6 +110,7 @@ const TURNED: usize = 4;
 const ALONG: usize = 3;
 
 /// `weight`: `[width, inner]`, used turned.
+#[expect(clippy::too_many_arguments, reason = "a kernel, as the others")]
 fn turned(
     x: &[f32],
     x_stride: usize,
