@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # run.sh MINUTES [TARGET..]: runs every fuzz target (or those named) for so many minutes each, at the
-# lowest priority, side by side with JOBS=N. Needs a C++ compiler; the Rust of rust-toolchain.toml does.
+# lowest priority, side by side with JOBS=N. An input may take TIMEOUT seconds by the clock: give it more
+# where others work too. Needs a C++ compiler; the Rust of rust-toolchain.toml does.
 # What was found lies in fuzz/artifacts; the corpus in fuzz/corpus is kept for the next run.
 set -euo pipefail
 minutes=${1:?run.sh MINUTES [TARGET..]}; shift
@@ -12,7 +13,7 @@ bin=${CARGO_TARGET_DIR:-target}/debug
 python3 seeds.py corpus
 mkdir -p artifacts
 run() {
-    nice -n 19 "$bin/$1" "corpus/$1" -max_total_time=$((minutes * 60)) -timeout=20 -rss_limit_mb=2048 \
+    nice -n 19 "$bin/$1" "corpus/$1" -max_total_time=$((minutes * 60)) -timeout="${TIMEOUT:-20}" -rss_limit_mb=2048 \
         -artifact_prefix="artifacts/$1-" -print_final_stats=1 -verbosity=0 >"artifacts/$1.log" 2>&1 \
         && status=quiet || status="FOUND SOMETHING, see fuzz/artifacts/$1.log"
     echo "$1: $(grep -o 'number_of_executed_units: *[0-9]*' "artifacts/$1.log" | grep -o '[0-9]*$') executions, $status"

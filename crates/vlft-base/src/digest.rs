@@ -1,10 +1,11 @@
 //! SHA-256 as lower-case hexadecimal text: how files and settings are told apart.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+
+use crate::input;
 
 /// The hash of what was added so far, in order.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +30,7 @@ pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
 
 /// Of a file's content, read piece by piece.
 pub fn sha256_file(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = input::open(path)?;
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; 1 << 18];
     loop {

@@ -66,6 +66,9 @@ pub struct PartialFile {
     committed: bool,
 }
 
+/// Of bytes on their way to a file: few calls for many small lines.
+const BUFFER: usize = 1 << 17;
+
 impl PartialFile {
     pub fn create(target: &Path, existing: Existing) -> Result<Self> {
         check_file(target, existing)?;
@@ -75,7 +78,7 @@ impl PartialFile {
         Ok(Self {
             target: target.to_path_buf(),
             partial,
-            writer: Some(BufWriter::new(file)),
+            writer: Some(BufWriter::with_capacity(BUFFER, file)),
             committed: false,
         })
     }

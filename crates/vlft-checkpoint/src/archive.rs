@@ -9,6 +9,7 @@ use flate2::read::GzDecoder;
 use tar::Archive;
 use tempfile::TempDir;
 use vlft_base::format::bytes;
+use vlft_base::input;
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result};
 
@@ -86,7 +87,7 @@ fn extract(path: &Path, to: &Path) -> Result<Vec<PathBuf>> {
             .at(path)
             .detail(format!("entry `{}`", entry.display())))
     };
-    let file = File::open(path).map_err(|e| cannot("read", path, e))?;
+    let file = input::open(path).map_err(|e| cannot("read", path, e))?;
     let mut archive = Archive::new(GzDecoder::new(io::BufReader::new(file)));
     let (mut left, mut configs) = (MOST_BYTES, Vec::new());
     for (index, entry) in archive.entries().map_err(damaged)?.enumerate() {

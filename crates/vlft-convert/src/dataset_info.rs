@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
+use vlft_base::input;
 use vlft_base::output::{Existing, cannot, write_atomic};
 use vlft_base::{Diagnostic, Result};
 use vlft_dataset::image_path::base_of;
@@ -134,7 +135,7 @@ fn beside(file: &Path) -> PathBuf {
 
 /// `Ok(None)`: there is no such file.
 fn load(path: &Path) -> Result<Option<Map<String, Value>>> {
-    let text = match fs::read_to_string(path) {
+    let text = match input::read_to_string(path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(cannot("read", path, e)),

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use serde_json::Value;
+use vlft_base::input;
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Kind, Result};
 
@@ -23,7 +24,7 @@ pub(crate) fn detect(path: &Path) -> Result<Guess> {
         return Ok((Format::OlmOcr, reason.to_owned()));
     }
     let mut start = [0; 4];
-    let mut file = File::open(path).map_err(|e| cannot("open", path, e))?;
+    let mut file = input::open(path).map_err(|e| cannot("open", path, e))?;
     if file.read(&mut start).map_err(|e| cannot("read", path, e))? == 4 && &start == b"PAR1" {
         let reason = "it is a parquet file";
         return Ok((Format::Trl, reason.to_owned()));

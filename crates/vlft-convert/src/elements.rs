@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use vlft_base::input;
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result};
 use vlft_dataset::jsonl::Lines;
@@ -39,7 +40,7 @@ pub(crate) enum Elements<R = BufReader<File>> {
 
 impl Elements {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| cannot("open", path, e))?;
+        let file = input::open(path).map_err(|e| cannot("open", path, e))?;
         Self::new(BufReader::with_capacity(1 << 18, file), path)
     }
 }

@@ -14,7 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use image::{ImageFormat, ImageReader};
 use vlft_base::output::{Existing, PartialDir, cannot};
-use vlft_base::{Diagnostic, Result, digest};
+use vlft_base::{Diagnostic, Result, digest, input};
 use vlft_dataset::image_limits::{MAX_FILE_BYTES, MAX_PIXELS, decoder_limits, is_accepted};
 use vlft_dataset::image_path::{self, Relative};
 use vlft_dataset::json::Step;
@@ -198,7 +198,7 @@ pub(crate) fn no_download(address: &str) -> Refusal {
 
 fn read(file: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs::File::open(file)?
+    input::open(file)?
         .take(MAX_FILE_BYTES)
         .read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use vlft_base::Result;
+use vlft_base::input;
 use vlft_base::output::cannot;
 
 use crate::jsonl::{self, Line};
@@ -29,7 +30,7 @@ const STEP: u64 = 16;
 impl Earlier {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         Ok(Self {
-            file: File::open(path).map_err(|e| cannot("open", path, e))?,
+            file: input::open(path).map_err(|e| cannot("open", path, e))?,
             path: path.to_owned(),
             offsets: Vec::new(),
             last: None,

@@ -128,6 +128,8 @@ pub struct Rebase {
     to_base: String,
     /// From the new directory to the working directory, for images that are only found there.
     to_here: String,
+    /// There are none of those: nothing need be looked for.
+    all_beside: bool,
 }
 
 impl Rebase {
@@ -147,7 +149,16 @@ impl Rebase {
             base: old.to_path_buf(),
             to_base: path(&old_whole)?,
             to_here: path(&here)?,
+            all_beside: false,
         })
+    }
+
+    /// For images of which it is known that none is found only from the working directory.
+    pub(crate) fn all_beside(self) -> Self {
+        Self {
+            all_beside: true,
+            ..self
+        }
     }
 
     /// The path of the same image for the new file. Absolute paths and images that are nowhere stay.
@@ -155,7 +166,8 @@ impl Rebase {
         if Path::new(image).is_absolute() {
             return image.to_owned();
         }
-        match find(&self.base, image) {
+        let found = (!self.all_beside).then(|| find(&self.base, image));
+        match found.flatten() {
             Some(found) if found.elsewhere => join(&self.to_here, image),
             _ if self.same => image.to_owned(),
             _ => join(&self.to_base, image),

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 /// Parses one JSON value; a duplicate key anywhere inside is an error that names it.
@@ -50,30 +51,34 @@ pub(crate) fn is_nothing(value: &Value) -> bool {
 }
 
 /// The value as text, the same for any order of keys and any white space.
-pub(crate) fn canonical(value: &Value, text: &mut String) {
+pub(crate) fn canonical(value: &Value, text: &mut Vec<u8>) {
     match value {
         Value::Object(object) => {
             let mut keys: Vec<(&String, &Value)> = object.iter().collect();
             keys.sort_unstable_by_key(|(key, _)| *key);
-            text.push('{');
+            text.push(b'{');
             for (key, value) in keys {
-                text.push_str(&Value::from(key.as_str()).to_string());
-                text.push(':');
+                print(key, text);
+                text.push(b':');
                 canonical(value, text);
-                text.push(',');
+                text.push(b',');
             }
-            text.push('}');
+            text.push(b'}');
         }
         Value::Array(items) => {
-            text.push('[');
+            text.push(b'[');
             for item in items {
                 canonical(item, text);
-                text.push(',');
+                text.push(b',');
             }
-            text.push(']');
+            text.push(b']');
         }
-        scalar => text.push_str(&scalar.to_string()),
+        scalar => print(scalar, text),
     }
+}
+
+fn print(value: &impl serde::Serialize, text: &mut Vec<u8>) {
+    serde_json::to_writer(text, value).expect("plain data, and memory takes all");
 }
 
 /// A [`Value`] whose objects have no duplicate keys.
@@ -125,11 +130,16 @@ impl<'de> Visitor<'de> for UniqueVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = access.next_key::<String>()? {
-            if map.contains_key(&key) {
-                return Err(de::Error::custom(format!("duplicate key `{key}`")));
+            match map.entry(key) {
+                Entry::Occupied(same) => {
+                    let key = same.key();
+                    return Err(de::Error::custom(format!("duplicate key `{key}`")));
+                }
+                Entry::Vacant(free) => {
+                    let Unique(value) = access.next_value()?;
+                    free.insert(value);
+                }
             }
-            let Unique(value) = access.next_value()?;
-            map.insert(key, value);
         }
         Ok(Value::Object(map))
     }

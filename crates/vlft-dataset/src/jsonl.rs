@@ -10,6 +10,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use serde::Serialize;
+use vlft_base::digest::Hasher;
+use vlft_base::input;
 use vlft_base::output::{Existing, PartialFile, cannot};
 use vlft_base::paths::example_in;
 use vlft_base::{Diagnostic, Kind, Result};
@@ -174,7 +176,7 @@ impl Lines {
                 .at(path)
                 .hint(format!("name a file in it, such as `{}`", shown(&example))));
         }
-        let file = File::open(path).map_err(|e| cannot("open", path, e))?;
+        let file = input::open(path).map_err(|e| cannot("open", path, e))?;
         Ok(Self::new(BufReader::with_capacity(1 << 18, file), path))
     }
 }
@@ -375,6 +377,14 @@ pub struct Writer {
     lines: u64,
 }
 
+/// What a file has become.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    /// Lower-case hex.
+    pub(crate) sha256: String,
+    pub(crate) bytes: u64,
+}
+
 impl Writer {
     pub fn create(path: &Path, existing: Existing) -> Result<Self> {
         Ok(Self {
@@ -382,6 +392,15 @@ impl Writer {
             path: path.to_path_buf(),
             lines: 0,
         })
+    }
+
+    /// Hashes the lines on their way, so that they need not be read again.
+    pub(crate) fn hashing(self) -> HashingWriter {
+        HashingWriter {
+            writer: self,
+            hasher: Hasher::default(),
+            bytes: 0,
+        }
     }
 
     /// Appends one value as one line.
@@ -412,6 +431,32 @@ impl Writer {
 
     pub fn commit(self) -> Result<()> {
         self.file.commit()
+    }
+}
+
+/// A [`Writer`] of lines that knows what it has written.
+pub(crate) struct HashingWriter {
+    writer: Writer,
+    hasher: Hasher,
+    bytes: u64,
+}
+
+impl HashingWriter {
+    /// Appends a line as it is, without its end.
+    pub(crate) fn write_line(&mut self, line: &[u8]) -> Result<()> {
+        self.writer.write_line(line)?;
+        self.hasher.add(line);
+        self.hasher.add(b"\n");
+        self.bytes += line.len() as u64 + 1;
+        Ok(())
+    }
+
+    pub(crate) fn commit(self) -> Result<Written> {
+        self.writer.commit()?;
+        Ok(Written {
+            sha256: self.hasher.finish(),
+            bytes: self.bytes,
+        })
     }
 }
 

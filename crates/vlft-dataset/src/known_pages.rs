@@ -5,16 +5,20 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Read;
+use std::io::{self, Read};
+use std::iter;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread;
 
-use rayon::prelude::*;
 use serde::Deserialize;
 
 use crate::image_path::base_of;
 use crate::manifest::manifests_in;
 use crate::perceptual::PageHash;
+use crate::spread::place;
+use vlft_base::input;
 
 /// Manifests by directory, each read once. Shared between threads.
 #[derive(Default)]
@@ -33,6 +37,12 @@ struct Table {
     /// Of the files' names in the manifest, sorted; parallel to `pages`.
     keys: Vec<u64>,
     pages: Vec<Page>,
+}
+
+impl Table {
+    fn page(&self, key: u64) -> Option<&Page> {
+        place(&self.keys, key, |known| known.cmp(&key)).map(|at| &self.pages[at])
+    }
 }
 
 struct Page {
@@ -66,9 +76,7 @@ impl KnownPages {
         }
         let name = image.file_name()?.to_str()?;
         places.iter().find_map(|place| {
-            let table = &place.table;
-            let at = table.keys.binary_search(&key(&place.prefix, name)).ok()?;
-            let page = &table.pages[at];
+            let page = place.table.page(key(&place.prefix, name))?;
             (page.bytes == bytes)
                 .then(|| u128::from(page.sha256[0]) << 64 | u128::from(page.sha256[1]))
         })
@@ -93,13 +101,15 @@ impl KnownPages {
                 ))
             };
             // They could be read a moment ago; if they cannot now, they are no help any more.
-            let _ = each_piece(folder, |piece| {
-                let found: Vec<(u128, PageHash)> = lines(piece).filter_map(looks).collect();
-                found
-                    .into_iter()
-                    .for_each(|(sha256, looks)| take(sha256, looks));
-                Some(())
-            });
+            let _ = each_line(
+                folder,
+                |line| Some(looks(line)),
+                |looks| {
+                    if let Some((sha256, looks)) = looks {
+                        take(sha256, looks);
+                    }
+                },
+            );
         }
     }
 
@@ -148,15 +158,11 @@ impl KnownPages {
 /// what is wrong with it.
 fn read(folder: &Path) -> Option<Table> {
     let mut pages: Vec<(u64, Page)> = Vec::new();
-    each_piece(folder, |piece| {
-        let parsed: Option<Vec<_>> = lines(piece).map(parse).collect();
-        pages.extend(parsed?);
-        Some(())
-    })?;
+    each_line(folder, parse, |page| pages.push(page))?;
     if pages.is_empty() {
         return None;
     }
-    pages.par_sort_unstable_by_key(|(key, _)| *key);
+    pages.sort_unstable_by_key(|(key, _)| *key);
     // Two files of one key, be it by two manifests or by chance: nothing is said of either.
     let mut table = Table {
         keys: Vec::with_capacity(pages.len()),
@@ -176,38 +182,98 @@ fn read(folder: &Path) -> Option<Table> {
     Some(table)
 }
 
-/// Gives the manifests of a folder in pieces of whole lines, so that the text of one is never in
-/// memory as a whole. `None` when a file cannot be read, or `take` says so.
-fn each_piece(folder: &Path, mut take: impl FnMut(&[u8]) -> Option<()>) -> Option<()> {
-    const PIECE: usize = 8 << 20;
-    for path in manifests_in(folder).ok()?.complete {
-        let mut file = fs::File::open(path).ok()?;
-        let mut piece = Vec::new();
-        loop {
-            let read = (&mut file)
-                .take(PIECE as u64)
-                .read_to_end(&mut piece)
-                .ok()?;
-            let whole = match read {
-                0 => piece.len(),
-                _ => piece
-                    .iter()
-                    .rposition(|byte| *byte == b'\n')
-                    .map_or(0, |at| at + 1),
-            };
-            take(&piece[..whole])?;
-            piece.drain(..whole);
-            if read == 0 {
-                break;
-            }
-        }
+/// Gives what `read` makes of each line of a folder's manifests, in order. They are read in pieces, so
+/// that the text of one is never in memory as a whole. `None` when a file cannot be read, or `read` says
+/// so of a line.
+///
+/// The threads are its own, as many as rayon has: who asks is often one of rayon's, holds the lock of the
+/// tables, and while it waited for rayon could be given the next image to ask for.
+fn each_line<T: Send>(
+    folder: &Path,
+    read: impl Fn(&[u8]) -> Option<T> + Sync,
+    mut take: impl FnMut(T),
+) -> Option<()> {
+    let all = |part: &[u8]| -> Option<Vec<T>> {
+        let lines = part.split(|byte| *byte == b'\n');
+        let lines = lines.filter(|line| !line.trim_ascii().is_empty());
+        lines.map(&read).collect()
+    };
+    let mut pieces = Pieces::of(folder).ok()?;
+    let mut next = pieces.next().ok()?;
+    let mut found = Vec::new();
+    while let Some(piece) = next {
+        let (parts, following) = thread::scope(|scope| {
+            let parts = parts(&piece, rayon::current_num_threads());
+            let threads = parts.map(|part| scope.spawn(|| all(part)));
+            let threads: Vec<_> = threads.collect();
+            // Meanwhile what was found before is taken, and the next piece read.
+            found.drain(..).for_each(&mut take);
+            let following = pieces.next();
+            let joined = threads.into_iter().map(|thread| match thread.join() {
+                Ok(found) => found,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            (joined.collect::<Option<Vec<_>>>(), following)
+        });
+        found.extend(parts?.into_iter().flatten());
+        next = following.ok()?;
     }
+    found.drain(..).for_each(&mut take);
     Some(())
 }
 
-fn lines(piece: &[u8]) -> impl ParallelIterator<Item = &[u8]> {
-    let lines = piece.par_split(|byte| *byte == b'\n');
-    lines.filter(|line| !line.trim_ascii().is_empty())
+/// The text of a folder's manifests in pieces of whole lines.
+struct Pieces {
+    files: std::vec::IntoIter<PathBuf>,
+    file: Option<fs::File>,
+    /// The beginning of a line that goes on in the next piece.
+    rest: Vec<u8>,
+}
+
+impl Pieces {
+    fn of(folder: &Path) -> vlft_base::Result<Self> {
+        Ok(Self {
+            files: manifests_in(folder)?.complete.into_iter(),
+            file: None,
+            rest: Vec::new(),
+        })
+    }
+
+    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        const PIECE: u64 = 4 << 20;
+        loop {
+            let Some(file) = &mut self.file else {
+                let Some(path) = self.files.next() else {
+                    return Ok(None);
+                };
+                self.file = Some(input::open(&path)?);
+                continue;
+            };
+            let mut piece = mem::take(&mut self.rest);
+            if file.take(PIECE).read_to_end(&mut piece)? == 0 {
+                self.file = None;
+                return Ok(Some(piece));
+            }
+            let whole = memchr::memrchr(b'\n', &piece).map_or(0, |at| at + 1);
+            self.rest = piece.split_off(whole);
+            return Ok(Some(piece));
+        }
+    }
+}
+
+/// Cuts a text into `count` parts of whole lines, or fewer.
+fn parts(text: &[u8], count: usize) -> impl Iterator<Item = &[u8]> {
+    let size = text.len().div_ceil(count.max(1)).max(1);
+    let mut rest = text;
+    iter::from_fn(move || {
+        let cut = match rest.get(size..) {
+            Some(more) => size + memchr::memchr(b'\n', more).map_or(more.len(), |at| at + 1),
+            None => rest.len(),
+        };
+        let part;
+        (part, rest) = rest.split_at(cut);
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 fn parse(line: &[u8]) -> Option<(u64, Page)> {
@@ -239,6 +305,19 @@ mod tests {
     use std::fmt::Write;
 
     use super::*;
+
+    #[test]
+    fn parts_are_whole_lines_and_leave_nothing_out() {
+        for text in ["", "\n", "a", "a\n", "aaa\nb\n\ncccccc\nd", "\n\n\n\n"] {
+            for count in 0..9 {
+                let parts: Vec<&[u8]> = parts(text.as_bytes(), count).collect();
+                assert!(parts.len() <= count.max(1), "{text:?}");
+                assert_eq!(parts.concat(), text.as_bytes());
+                let (_, before) = parts.split_last().unwrap_or((&&b""[..], &[]));
+                assert!(before.iter().all(|part| part.ends_with(b"\n")), "{text:?}");
+            }
+        }
+    }
 
     #[test]
     fn pages_are_found_from_their_folder_and_from_above() {

@@ -1,6 +1,7 @@
 //! The dataset toolkit: from PDFs and label zips to multimodal chat JSONL. Files and text only; no
 //! tensor library is ever seen here.
 
+mod batches;
 pub mod build;
 mod disjoint;
 pub mod doctor;
@@ -28,6 +29,7 @@ pub mod score;
 mod seen;
 pub mod smart_resize;
 pub mod split;
+mod spread;
 pub mod stats;
 pub mod structure;
 pub mod token_counter;

@@ -15,12 +15,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use vlft_base::digest::{Hasher, sha256_file};
+use vlft_base::input;
 use vlft_base::output::{cannot, write_atomic};
 use vlft_base::{Diagnostic, Result};
 use walkdir::WalkDir;
 
 use crate::image_path::{base_of, way_to};
-use crate::jsonl::shown;
+use crate::jsonl::{Written, shown};
 use crate::manifest::manifests_in;
 
 /// The version this program writes. It reads this one and refuses newer ones by number.
@@ -120,6 +121,18 @@ impl Lineage {
         Ok(self)
     }
 
+    /// [`Lineage::output`] for a file that was hashed while it was written.
+    pub(crate) fn hashed_output(mut self, role: &str, path: &Path, is: Written) -> Result<Self> {
+        self.outputs.push(Source {
+            role: role.to_owned(),
+            path: whole(path)?,
+            hash_of: HashOf::Content,
+            sha256: is.sha256,
+            bytes: Some(is.bytes),
+        });
+        Ok(self)
+    }
+
     /// Hashes an output that is a file and has its name already.
     pub fn output(mut self, role: &str, path: &Path) -> Result<Self> {
         self.outputs.push(Source::of(role, path)?);
@@ -151,7 +164,7 @@ impl Lineage {
     /// Reads the file beside an output, or in it if it is a directory; `None` when there is none.
     pub fn of(out: &Path) -> Result<Option<Self>> {
         let path = place_of(out);
-        let text = match fs::read_to_string(&path) {
+        let text = match input::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(cannot("read", &path, e)),
@@ -203,7 +216,7 @@ pub fn place_of(out: &Path) -> PathBuf {
 /// Whether a file is a lineage that this program left, and no data.
 pub(crate) fn is_lineage(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == IN_DIRECTORY)
-        && fs::read_to_string(path).is_ok_and(|text| Lineage::parse(&text).is_ok())
+        && input::read_to_string(path).is_ok_and(|text| Lineage::parse(&text).is_ok())
 }
 
 /// How a source is now.

@@ -2,6 +2,7 @@
 //! whatever holds a `Record` holds a valid shape; what JSON cannot say (unique ids, images that
 //! exist, turns in order) is checked by `validate`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -109,14 +110,15 @@ impl Record {
 
 impl Message {
     /// All text parts, joined. An assistant's text is its target.
-    pub fn text(&self) -> String {
-        self.content
-            .iter()
-            .filter_map(|part| match part {
-                Part::Text(text) => Some(text.as_str()),
-                Part::Image(_) => None,
-            })
-            .collect()
+    pub fn text(&self) -> Cow<'_, str> {
+        let mut texts = self.content.iter().filter_map(|part| match part {
+            Part::Text(text) => Some(text.as_str()),
+            Part::Image(_) => None,
+        });
+        let first = texts.next().unwrap_or_default();
+        let mut all = Cow::Borrowed(first);
+        texts.for_each(|text| all += text);
+        all
     }
 }
 
@@ -145,13 +147,12 @@ impl<'de> Deserialize<'de> for Part {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Part, A::Error> {
-                let (mut kind, mut image, mut text) =
-                    (None::<String>, None::<String>, None::<String>);
-                while let Some(key) = map.next_key::<String>()? {
-                    let slot = match key.as_str() {
-                        "type" => &mut kind,
-                        "image" => &mut image,
-                        "text" => &mut text,
+                let (mut kind, mut image, mut text) = (None::<Word<'_>>, None, None);
+                while let Some(Word(key)) = map.next_key()? {
+                    let twice = match &*key {
+                        "type" => kind.replace(map.next_value()?).is_some(),
+                        "image" => image.replace(map.next_value()?).is_some(),
+                        "text" => text.replace(map.next_value()?).is_some(),
                         other => {
                             return Err(de::Error::unknown_field(
                                 other,
@@ -159,11 +160,11 @@ impl<'de> Deserialize<'de> for Part {
                             ));
                         }
                     };
-                    if slot.replace(map.next_value()?).is_some() {
+                    if twice {
                         return Err(de::Error::custom(format!("duplicate key `{key}`")));
                     }
                 }
-                match (kind.as_deref(), image, text) {
+                match (kind.as_ref().map(|kind| &*kind.0), image, text) {
                     (Some("image"), Some(path), None) => Ok(Part::Image(path)),
                     (Some("text"), None, Some(text)) => Ok(Part::Text(text)),
                     (Some("image"), None, _) => Err(de::Error::missing_field("image")),
@@ -183,6 +184,10 @@ impl<'de> Deserialize<'de> for Part {
         deserializer.deserialize_map(PartVisitor)
     }
 }
+
+/// A text that is only compared: borrowed from the line where it has no escapes.
+#[derive(Deserialize)]
+struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl JsonSchema for Part {
     fn schema_name() -> std::borrow::Cow<'static, str> {

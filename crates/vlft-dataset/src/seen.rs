@@ -3,7 +3,8 @@
 //! A slot holds a line and 32 bits of the key's hash, so two keys may look the same. Whether they are
 //! is asked of the caller, who reads the earlier line again; nothing is decided by a hash alone.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 
 /// Lines by the hash of a key of theirs.
 #[derive(Default)]
@@ -81,6 +82,26 @@ pub(crate) fn hash(key: &(impl Hash + ?Sized)) -> u64 {
 /// A hash of 128 bits: two of a million keys are equal by chance with a probability of 1e-27.
 pub(crate) fn hash128(key: &(impl Hash + ?Sized)) -> u128 {
     u128::from(hash(key)) << 64 | u128::from(hash(&(0x5eed_u16, key)))
+}
+
+/// A map by keys that are hashes of 128 bits, which are not hashed again.
+pub(crate) type ByHash<V> = HashMap<u128, V, BuildHasherDefault<AsItIs>>;
+
+#[derive(Default)]
+pub(crate) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write_u128(&mut self, hash: u128) {
+        self.0 = (hash >> 64) as u64;
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 #[cfg(test)]

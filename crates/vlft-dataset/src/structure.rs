@@ -132,19 +132,19 @@ fn check_message(index: usize, message: &Message) -> Vec<Finding> {
                     );
                 }
             }
-            Part::Text(text) => findings.extend(check_text(text, value("text"))),
+            Part::Text(text) => findings.extend(check_text(text, || value("text"))),
         }
     }
     findings
 }
 
-fn check_text(text: &str, path: Vec<Step>) -> Vec<Finding> {
+fn check_text(text: &str, path: impl Fn() -> Vec<Step>) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(token) = special_token(text) {
         findings.push(
             Finding::new(
                 Rule::SpecialToken,
-                path.clone(),
+                path(),
                 format!(
                     "the text contains `{token}`, which the tokenizer reads as a control token"
                 ),
@@ -152,13 +152,10 @@ fn check_text(text: &str, path: Vec<Step>) -> Vec<Finding> {
             .hint("remove it, or write it otherwise; the chat template adds the real ones"),
         );
     }
-    if let Some(control) = text
-        .chars()
-        .find(|c| c.is_control() && !"\n\r\t".contains(*c))
-    {
+    if let Some(control) = control_character(text) {
         findings.push(Finding::new(
             Rule::ControlCharacter,
-            path.clone(),
+            path(),
             format!(
                 "the text contains the control character U+{:04X}",
                 control as u32
@@ -169,13 +166,31 @@ fn check_text(text: &str, path: Vec<Step>) -> Vec<Finding> {
         findings.push(
             Finding::new(
                 Rule::ReplacementCharacter,
-                path,
+                path(),
                 "the text contains U+FFFD: it was decoded in the wrong encoding once",
             )
             .hint("export it again as UTF-8"),
         );
     }
     findings
+}
+
+/// The first character that no text has.
+fn control_character(text: &str) -> Option<char> {
+    // Bytes are looked at first, many at once: these characters are those below U+0020, U+007F, and
+    // U+0080 to U+009F, which begin with 0xC2.
+    const AT_ONCE: usize = 64;
+    let may_be = |byte: u8| byte == 0x7f || byte == 0xc2 || byte < 0x20 && !is_space(byte);
+    let mut pieces = text.as_bytes().chunks(AT_ONCE);
+    let piece =
+        pieces.position(|piece| piece.iter().fold(false, |any, byte| any | may_be(*byte)))?;
+    let within = text.bytes().skip(piece * AT_ONCE).position(may_be)?;
+    let mut rest = text[piece * AT_ONCE + within..].chars();
+    rest.find(|c| c.is_control() && !"\n\r\t".contains(*c))
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r' | b'\t')
 }
 
 /// The first text that holds one of a tokenizer's own control tokens.
@@ -225,7 +240,7 @@ const SPECIAL_TOKENS: [&str; 14] = [
 
 /// The first control token in a text.
 fn special_token(text: &str) -> Option<&str> {
-    let mut rest = text;
+    let mut rest = &text[memchr::memchr(b'<', text.as_bytes())?..];
     while let Some(start) = rest.find("<|") {
         let inside = &rest[start + 2..];
         if let Some((name, _)) = inside.split_once("|>")

@@ -111,13 +111,15 @@ impl Processor {
     pub fn prompt(&self, record: &Record, base: &Path) -> Result<Prompt> {
         let mut asked = record.clone();
         let answer = asked.messages.pop().filter(|m| m.role == Role::Assistant);
-        let target = answer.map(|message| message.text()).ok_or_else(|| {
-            Diagnostic::error(format!(
-                "record `{}` does not end with an answer",
-                record.id
-            ))
-            .expected("a last message of the assistant")
-        })?;
+        let target = answer
+            .map(|message| message.text().into_owned())
+            .ok_or_else(|| {
+                Diagnostic::error(format!(
+                    "record `{}` does not end with an answer",
+                    record.id
+                ))
+                .expected("a last message of the assistant")
+            })?;
         let ids = self
             .tokenizer
             .encode(&labels::render_prompt(&self.template, &asked)?)?

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use image::{ExtendedColorType, ImageDecoder, ImageFormat, ImageReader};
 use pdf_writer::{Content, Filter, Finish, Name, Pdf, Rect, Ref};
 use serde_json::{Map, Value, json};
+use vlft_base::input;
 use vlft_base::output::cannot;
 use vlft_base::{Result, digest};
 use vlft_dataset::image_limits::decoder_limits;
@@ -97,7 +98,7 @@ pub(crate) fn read(
         std::io::ErrorKind::InvalidData => Refusal::new(NOT_UTF8, "the Markdown file is not UTF-8"),
         _ => Refusal::new(WRONG_TYPE, format!("cannot be read: {e}")),
     };
-    let text = fs::read_to_string(file).map_err(unreadable)?;
+    let text = input::read_to_string(file).map_err(unreadable)?;
     let (front, body) = parse(&text)?;
     let image = page_image(folder, file, drawn, finder)?;
     let mut sample = Sample {

@@ -9,11 +9,11 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use vlft_base::input;
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result};
 
@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for Alias {
 
 impl Aliases {
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(|e| cannot("read", path, e))?;
+        let text = input::read_to_string(path).map_err(|e| cannot("read", path, e))?;
         Self::parse(&text, path)
     }
 

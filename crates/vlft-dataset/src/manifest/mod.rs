@@ -11,6 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use vlft_base::input;
 use vlft_base::output::{Existing, PartialFile, cannot};
 use vlft_base::{Diagnostic, Result};
 
@@ -93,7 +94,7 @@ pub(crate) enum Torn {
 
 /// The entries of one manifest file.
 pub(crate) fn read_lines(path: &Path, torn: Torn) -> Result<Vec<PageEntry>> {
-    let text = fs::read_to_string(path).map_err(|e| cannot("read", path, e))?;
+    let text = input::read_to_string(path).map_err(|e| cannot("read", path, e))?;
     let mut pages = Vec::new();
     for (index, line) in text.split_inclusive('\n').enumerate() {
         let whole = line.ends_with('\n');

@@ -3,7 +3,6 @@
 //! leaves out form fields without an appearance (measured with 0.9 on 1,241 test files), so it must not
 //! decide by itself what a model reads. Runs in worker processes only.
 
-use std::fs;
 use std::path::Path;
 
 use hayro::hayro_interpret::InterpreterSettings;
@@ -13,6 +12,7 @@ use hayro::kurbo::Affine;
 use hayro::vello_cpu::color::palette::css::WHITE;
 use hayro::vello_cpu::{Pixmap, RasterizerSettings, RenderContext, Resources, TargetInit};
 use hayro::{RenderCache, RenderSettings, render_into};
+use vlft_base::input;
 
 use super::draw::{Drawn, Refusal, password_refusal};
 use super::encode::pack;
@@ -26,7 +26,7 @@ pub(super) const NAME: &str = "hayro 0.9.0";
 /// Opens a PDF, without a password first, then with each of `passwords`; also tells whether it
 /// needed one.
 pub(super) fn open(path: &Path, passwords: &[String]) -> Result<(Pdf, bool), Refusal> {
-    let bytes = fs::read(path).map_err(|e| (Rule::Unreadable, e.to_string()))?;
+    let bytes = input::read(path).map_err(|e| (Rule::Unreadable, e.to_string()))?;
     match Pdf::new(bytes.clone()) {
         Ok(pdf) => return Ok((pdf, false)),
         Err(LoadPdfError::Decryption(_)) => {}

@@ -21,11 +21,11 @@ mod size;
 pub(crate) mod sources;
 mod worker;
 
-use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use vlft_base::input;
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Kind, Result};
 
@@ -92,7 +92,7 @@ pub(crate) fn find_documents(inputs: &[PathBuf]) -> Result<Sources> {
 /// # Errors
 /// A file that cannot be read, is not UTF-8, or has no password in it.
 pub fn read_passwords(path: &Path) -> Result<Vec<String>> {
-    let bytes = fs::read(path).map_err(|e| cannot("read", path, e))?;
+    let bytes = input::read(path).map_err(|e| cannot("read", path, e))?;
     let text = String::from_utf8(bytes).map_err(|e| {
         Diagnostic::error("the password file is not UTF-8")
             .at(path)
@@ -124,6 +124,8 @@ pub(crate) fn utf8(path: &Path) -> Result<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

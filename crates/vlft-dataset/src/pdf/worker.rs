@@ -1,11 +1,12 @@
 //! The worker process: takes a [`Setup`], then one [`Job`] after the other until its stdin ends.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
 use vlft_base::digest::{Hasher, sha256};
+use vlft_base::input;
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result};
 
@@ -199,7 +200,7 @@ impl<W: Write> Worker<W> {
     fn sha256(&mut self, path: &Path) -> Result<io::Result<String>, Stop> {
         const CHUNK: usize = 1 << 20;
         const CHUNKS_PER_SIGN: u64 = 64;
-        let mut file = match File::open(path) {
+        let mut file = match input::open(path) {
             Ok(file) => file,
             Err(e) => return Ok(Err(e)),
         };

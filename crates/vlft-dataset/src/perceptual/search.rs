@@ -16,6 +16,7 @@ use crate::disjoint::Sets;
 /// More hashes than this are compared by bands.
 const ALL_PAIRS: usize = 20_000;
 const BANDS: usize = 32;
+/// Two of each of the eight words.
 const BAND_BITS: usize = 16;
 const BUCKETS: usize = 1 << BAND_BITS;
 
@@ -69,6 +70,7 @@ fn by_bands(hashes: &[PageHash]) -> Vec<NearPair> {
         }
         is_equal
     });
+    let arch = pulp::Arch::new();
     for band in 0..BANDS {
         let (ends, sorted) = sort_by_band(hashes, &different, band);
         let roots = forest.sets.roots();
@@ -76,7 +78,9 @@ fn by_bands(hashes: &[PageHash]) -> Vec<NearPair> {
             .into_par_iter()
             .flat_map_iter(|bucket| {
                 let start = if bucket == 0 { 0 } else { ends[bucket - 1] };
-                within(&sorted[start..ends[bucket]], hashes, roots)
+                let bucket = &sorted[start..ends[bucket]];
+                // With the instruction that counts bits, where the machine has it: twice as fast.
+                arch.dispatch(|| within(bucket, hashes, roots))
             })
             .collect();
         forest.extend(near);
@@ -86,8 +90,7 @@ fn by_bands(hashes: &[PageHash]) -> Vec<NearPair> {
 
 /// A counting sort: where each bucket ends, and the indices in order of their buckets.
 fn sort_by_band(hashes: &[PageHash], indices: &[u32], band: usize) -> (Vec<usize>, Vec<u32>) {
-    let bits = bits(band);
-    let key = |index: &u32| key(hashes[*index as usize], &bits);
+    let key = |index: &u32| key(hashes[*index as usize], band);
     let keys: Vec<u16> = indices.par_iter().map(key).collect();
     let mut ends = vec![0; BUCKETS];
     for key in &keys {
@@ -106,18 +109,17 @@ fn sort_by_band(hashes: &[PageHash], indices: &[u32], band: usize) -> (Vec<usize
     (ends, sorted)
 }
 
-/// The bits of a band: 32 apart, so that each has low and high frequencies.
-fn bits(band: usize) -> [usize; BAND_BITS] {
-    std::array::from_fn(|bit| band + BANDS * bit)
-}
-
-fn key(hash: PageHash, bits: &[usize; BAND_BITS]) -> u16 {
-    bits.iter().fold(0, |key, bit| {
-        key << 1 | (hash.0[bit / 64] >> (bit % 64) & 1) as u16
+/// The bits of a band, those at `band` + 32 n: of each word one among the low and one among the high
+/// half, so that every band has low and high frequencies.
+fn key(hash: PageHash, band: usize) -> u16 {
+    hash.0.iter().fold(0, |key, word| {
+        let bits = word >> band;
+        key << 2 | (bits as u16 & 1) << 1 | (bits >> BANDS) as u16 & 1
     })
 }
 
 /// Near pairs within one bucket, but not those that are tied together already.
+#[inline(always)]
 fn within(bucket: &[u32], hashes: &[PageHash], roots: &[u32]) -> Vec<NearPair> {
     let mut near = Vec::new();
     // Side by side in memory: each is read many times.
@@ -234,10 +236,20 @@ mod tests {
         assert!(clusters(hashes.len(), pairs).iter().all(|c| *c == 0));
     }
 
+    /// Each of the 512 bits is in one band, as one bit of its key.
     #[test]
     fn the_bands_share_no_bit() {
-        let mut all: Vec<usize> = (0..BANDS).flat_map(bits).collect();
-        all.sort_unstable();
-        assert_eq!(all, (0..512).collect::<Vec<_>>());
+        let mut seen = std::collections::BTreeSet::new();
+        for bit in 0..512 {
+            let mut page = PageHash::default();
+            page.0[bit / 64] = 1 << (bit % 64);
+            let of_bands = (0..BANDS).map(|band| (band, key(page, band)));
+            let set: Vec<_> = of_bands.filter(|(_, key)| *key > 0).collect();
+            assert!(
+                matches!(set[..], [(band, key)] if band == bit % BANDS && key.is_power_of_two())
+            );
+            seen.extend(set);
+        }
+        assert_eq!(seen.len(), 512);
     }
 }

@@ -206,3 +206,31 @@ fn drawn_pages_differ_and_their_copies_do_not() {
         }
     }
 }
+
+/// The words are counted one by one, and the digits read without a parser: both as the plain way.
+#[test]
+fn nearness_and_digits_are_those_of_the_plain_way() {
+    let mut state = 3u64;
+    let mut random = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        state ^ state >> 33
+    };
+    let (mut near, mut all) = (0, 0);
+    for _ in 0..2000 {
+        let page = PageHash(std::array::from_fn(|_| random()));
+        let mut other = page;
+        for _ in 0..40 + random() % 30 {
+            let bit = (random() % 512) as usize;
+            other.0[bit / 64] ^= 1 << (bit % 64);
+        }
+        assert_eq!(page.is_near(other), page.distance(other) <= NEAR);
+        near += u32::from(page.is_near(other));
+        all += 1;
+        let hex = page.to_hex();
+        assert_eq!(PageHash::from_hex(&hex), Some(page));
+        assert_eq!(PageHash::from_hex(&hex.to_uppercase()), Some(page));
+    }
+    assert!(near > all / 10 && near < all * 9 / 10, "{near} of {all}");
+}

@@ -269,11 +269,11 @@ fn leak(kind: LeakKind, same: &[Seen], all: &mut [Facts], shared: &Shared) -> Re
             meta.as_ref().and_then(facts::text_of).unwrap_or_default()
         }
         LeakKind::Target => {
-            let last = record.and_then(|record| record.messages.last().map(Message::text));
-            let text = last.unwrap_or_default();
+            let last = record.as_ref().and_then(|record| record.messages.last());
+            let text = last.map(Message::text).unwrap_or_default();
             match text.chars().count() > SHOWN {
                 true => text.chars().take(SHOWN).chain("..".chars()).collect(),
-                false => text,
+                false => text.into_owned(),
             }
         }
         LeakKind::Image => all[first.file].image_name(first.line, first.image)?,

@@ -2,7 +2,8 @@
 //! in one pass, in parallel; per record only numbers are kept, so that a million records need a few
 //! hundred megabytes. What a message wants to name is read again from its line.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::mem;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use vlft_base::{Diagnostic, Result};
 
 use super::stratify::Stratify;
+use crate::batches;
 use crate::earlier::Earlier;
 use crate::image_path::{base_of, beside, find, shown_short};
 use crate::json;
@@ -17,8 +19,9 @@ use crate::jsonl::{self, Line, Lines, shown};
 use crate::known_pages::KnownPages;
 use crate::perceptual::PageHash;
 use crate::problem::Problem;
-use crate::record::{Part, Record, Role};
-use crate::seen::{Seen, hash, hash128};
+use crate::record::{Message, Record, Role};
+use crate::seen::{ByHash, Seen, hash128};
+use crate::spread::place;
 use crate::validate::image_file::{decoded, half_sha256};
 
 /// What makes two records one group, and what is reported of them.
@@ -36,6 +39,8 @@ pub(crate) struct Facts {
     pub(crate) file: String,
     path: PathBuf,
     pub(crate) records: Vec<RecordFacts>,
+    /// An image of theirs is only found from the working directory.
+    pub(crate) elsewhere: bool,
     earlier: Earlier,
 }
 
@@ -77,15 +82,29 @@ impl Shared {
 pub(crate) struct Names {
     texts: Vec<Box<str>>,
     /// By 128 bits of a hash: equal ones are equal texts.
-    known: HashMap<u128, u32>,
+    known: ByHash<u32>,
+}
+
+/// A text on its way into [`Names`].
+struct Name {
+    text: Box<str>,
+    hash: u128,
+}
+
+impl From<String> for Name {
+    fn from(text: String) -> Self {
+        let hash = hash128(text.as_str());
+        let text = text.into_boxed_str();
+        Self { text, hash }
+    }
 }
 
 impl Names {
-    fn index(&mut self, text: &str) -> u32 {
+    fn index(&mut self, name: Name) -> u32 {
         let next = self.texts.len() as u32;
-        let index = *self.known.entry(hash128(text)).or_insert(next);
+        let index = *self.known.entry(name.hash).or_insert(next);
         if index == next {
-            self.texts.push(text.into());
+            self.texts.push(name.text);
         }
         index
     }
@@ -102,7 +121,7 @@ impl Names {
 /// Images of one or several files, each path once.
 #[derive(Default)]
 pub(crate) struct Images {
-    known: HashMap<u128, u32>,
+    known: ByHash<u32>,
     /// Half a SHA-256 each; `None` where there is no such file.
     pub(crate) hashes: Vec<Option<u128>>,
     pub(crate) looks: Vec<(u32, PageHash)>,
@@ -117,80 +136,97 @@ pub(crate) struct Images {
 struct Looked {
     line: u32,
     id: u128,
-    document: Option<String>,
+    document: Name,
+    has_key: bool,
     record_id: String,
-    stratum: Option<String>,
+    stratum: Name,
     source: u128,
     target: u128,
-    images: Vec<(u128, PathBuf, Option<u128>)>,
+    images: Vec<SeenImage>,
+    /// One of its images is only found from the working directory.
+    elsewhere: bool,
 }
+
+struct SeenImage {
+    /// Of its path.
+    key: u128,
+    /// Half its SHA-256, or where to read the file that no manifest knows.
+    is: std::result::Result<u128, PathBuf>,
+}
+
+/// Lines that are not empty, and what is wrong with others between them.
+type Batch = (Vec<Line>, Vec<Problem>);
 
 /// Reads a file; every line must be a record.
 pub(crate) fn read(path: &Path, ask: &Ask<'_>, shared: &mut Shared) -> Result<Facts> {
+    // They answer all threads while the rest of what is shared grows.
+    let pages = mem::take(&mut shared.images.pages);
+    let facts = read_with(path, ask, &pages, shared);
+    shared.images.pages = pages;
+    facts
+}
+
+fn read_with(path: &Path, ask: &Ask<'_>, pages: &KnownPages, shared: &mut Shared) -> Result<Facts> {
     let file = shown(path);
+    let base = base_of(path);
     let mut facts = Facts {
         file: file.clone(),
         path: path.to_owned(),
         records: Vec::new(),
+        elsewhere: false,
         earlier: Earlier::open(path)?,
     };
     let mut ids = Seen::default();
     let mut problems: Vec<Problem> = Vec::new();
     let mut lines = Lines::open(path)?;
-    loop {
-        let batch = next_batch(&mut lines, &mut problems)?;
-        if batch.is_empty() {
-            break;
-        }
-        let base = base_of(path);
-        let pages = &shared.images.pages;
-        let looked: Vec<_> = batch
-            .par_iter()
-            .map(|line| {
+    batches::each(
+        || next_batch(&mut lines),
+        |(lines, _): &Batch| -> Vec<std::result::Result<Looked, Vec<Problem>>> {
+            let looked = lines.par_iter().map(|line| {
                 let record = jsonl::parse(&line.text, &file, line.number)?;
-                Ok(look(&record, line.number, ask, base, pages))
-            })
-            .collect();
-        for (line, looked) in batch.iter().zip(looked) {
-            facts.earlier.note(line);
-            let looked: Looked = match looked {
-                Ok(looked) => looked,
-                Err(found) => {
-                    let found: Vec<Problem> = found;
-                    problems.extend(found);
-                    continue;
+                Ok(look(record, line.number, ask, base, pages))
+            });
+            looked.collect()
+        },
+        |(lines, broken), looked| {
+            problems.extend(broken.iter().cloned());
+            for (line, looked) in lines.iter().zip(looked.drain(..)) {
+                facts.earlier.note(line);
+                let looked = match looked {
+                    Ok(looked) => looked,
+                    Err(found) => {
+                        problems.extend(found);
+                        continue;
+                    }
+                };
+                let (id, earlier) = (&looked.record_id, &mut facts.earlier);
+                let first = ids.earlier((looked.id >> 64) as u64, line.number, |line| {
+                    let record = earlier.record(line)?;
+                    Ok::<_, Diagnostic>(record.is_some_and(|record| record.id == *id))
+                })?;
+                if let Some(first) = first {
+                    let twice = jsonl::duplicate_id(id, first, &file, line.number, &line.text);
+                    problems.push(twice);
                 }
-            };
-            let earlier = &mut facts.earlier;
-            let first = ids.earlier(hash(&looked.record_id), line.number, |line| {
-                let record = earlier.record(line)?;
-                Ok::<_, Diagnostic>(record.is_some_and(|record| record.id == looked.record_id))
-            })?;
-            if let Some(first) = first {
-                let id = &looked.record_id;
-                problems.push(jsonl::duplicate_id(
-                    id,
-                    first,
-                    &file,
-                    line.number,
-                    &line.text,
-                ));
+                facts.elsewhere |= looked.elsewhere;
+                facts.records.push(shared.take(looked));
             }
-            facts.records.push(shared.take(looked));
-        }
-    }
+            Ok(())
+        },
+    )?;
     match jsonl::as_error(problems, path) {
         Some(error) => Err(error),
         None => Ok(facts),
     }
 }
 
-fn next_batch(lines: &mut Lines, problems: &mut Vec<Problem>) -> Result<Vec<Line>> {
+fn next_batch(lines: &mut Lines) -> Result<Option<Batch>> {
     const MAX_LINES: usize = 4096;
     const MAX_BYTES: usize = 16 << 20;
-    let (mut batch, mut bytes) = (Vec::new(), 0);
+    let (mut batch, mut problems, mut bytes) = (Vec::new(), Vec::new(), 0);
     while batch.len() < MAX_LINES && bytes < MAX_BYTES {
         match lines.next() {
+            None if batch.is_empty() && problems.is_empty() => return Ok(None),
             None => break,
             Some(line) => match line? {
                 Ok(line) if line.is_empty() => {}
@@ -202,33 +238,49 @@ fn next_batch(lines: &mut Lines, problems: &mut Vec<Problem>) -> Result<Vec<Line
             },
         }
     }
-    Ok(batch)
+    Ok(Some((batch, problems)))
 }
 
-fn look(record: &Record, line: u64, ask: &Ask<'_>, base: &Path, pages: &KnownPages) -> Looked {
+fn look(record: Record, line: u64, ask: &Ask<'_>, base: &Path, pages: &KnownPages) -> Looked {
     let meta = |key: &str| text_of(record.meta.as_ref()?.get(key)?);
-    let answer = answer(record);
-    let images = record.images().map(|image| {
-        let (path, sha256) = match find(base, image) {
+    let answer = answer(&record);
+    let mut elsewhere = false;
+    let mut images = Vec::new();
+    for image in record.images() {
+        images.push(match find(base, image) {
             Some(found) => {
-                let sha256 = pages.sha256(&found.path, found.bytes);
-                (found.path, sha256)
+                elsewhere |= found.elsewhere;
+                SeenImage {
+                    key: hash128(found.path.as_path()),
+                    is: pages.sha256(&found.path, found.bytes).ok_or(found.path),
+                }
             }
-            None => (beside(base, image), None),
-        };
-        (hash128(path.as_path()), path, sha256)
-    });
+            None => {
+                let path = beside(base, image);
+                SeenImage {
+                    key: hash128(path.as_path()),
+                    is: Err(path),
+                }
+            }
+        });
+    }
+    let document = meta(ask.by);
+    let stratum = ask.stratify;
+    let stratum = stratum.and_then(|by| by.value(&record, answer.as_ref().ok()));
     Looked {
         line: u32::try_from(line).unwrap_or(u32::MAX),
         id: hash128(&record.id),
-        document: meta(ask.by),
-        stratum: ask
-            .stratify
-            .and_then(|by| by.value(record, answer.as_ref().ok())),
+        has_key: document.is_some(),
+        // Cannot collide with a value of the key: those of files do not start like this.
+        document: document
+            .unwrap_or_else(|| format!("{NO_KEY}{}", record.id))
+            .into(),
+        stratum: stratum.unwrap_or_default().into(),
         source: meta("source_sha256").map_or(0, |source| hash128(&source)),
         target: target(&answer),
-        images: images.collect(),
-        record_id: record.id.clone(),
+        images,
+        elsewhere,
+        record_id: record.id,
     }
 }
 
@@ -242,25 +294,21 @@ pub(crate) fn text_of(value: &Value) -> Option<String> {
 }
 
 /// The last answer: as JSON where it is.
-fn answer(record: &Record) -> std::result::Result<Value, String> {
+fn answer(record: &Record) -> std::result::Result<Value, Cow<'_, str>> {
     let last = record
         .messages
         .iter()
         .rev()
         .find(|m| m.role == Role::Assistant);
-    let text = match last.map(|message| (message, &message.content[..])) {
-        Some((_, [Part::Text(text)])) => text.clone(),
-        Some((message, _)) => message.text(),
-        None => String::new(),
-    };
+    let text = last.map(Message::text).unwrap_or_default();
     json::parse(&text).map_err(|_| text)
 }
 
-fn target(answer: &std::result::Result<Value, String>) -> u128 {
+fn target(answer: &std::result::Result<Value, Cow<'_, str>>) -> u128 {
     match answer {
         Ok(value) if json::is_nothing(value) => 0,
         Ok(value) => {
-            let mut text = String::new();
+            let mut text = Vec::new();
             json::canonical(value, &mut text);
             hash128(&text)
         }
@@ -271,25 +319,20 @@ fn target(answer: &std::result::Result<Value, String>) -> u128 {
 
 impl Shared {
     fn take(&mut self, looked: Looked) -> RecordFacts {
-        let has_key = looked.document.is_some();
-        // Cannot collide with a value of the key: those of files do not start like this.
-        let document = looked
-            .document
-            .unwrap_or_else(|| format!("{NO_KEY}{}", looked.record_id));
         let start = self.shown.len() as u32;
-        for (key, path, sha256) in looked.images {
-            let index = self.images.index(key, path, sha256);
+        for image in looked.images {
+            let index = self.images.index(image);
             self.shown.push(index);
         }
         RecordFacts {
             line: looked.line,
-            document: self.documents.index(&document),
-            stratum: self.strata.index(looked.stratum.as_deref().unwrap_or("")),
+            document: self.documents.index(looked.document),
+            stratum: self.strata.index(looked.stratum),
             images: (start, self.shown.len() as u32),
             id: looked.id,
             target: looked.target,
             source: looked.source,
-            has_key,
+            has_key: looked.has_key,
         }
     }
 }
@@ -303,12 +346,12 @@ pub(crate) fn document_shown(name: &str) -> &str {
 }
 
 impl Images {
-    fn index(&mut self, key: u128, path: PathBuf, sha256: Option<u128>) -> u32 {
+    fn index(&mut self, image: SeenImage) -> u32 {
         let next = self.hashes.len() as u32;
-        let index = *self.known.entry(key).or_insert(next);
+        let index = *self.known.entry(image.key).or_insert(next);
         if index == next {
-            self.hashes.push(sha256);
-            if sha256.is_none() {
+            self.hashes.push(image.is.as_ref().ok().copied());
+            if let Err(path) = image.is {
                 self.unread.push((index, path));
             }
         }
@@ -318,11 +361,11 @@ impl Images {
     /// Finds out what the manifests do not tell: the hash of each image, and its looks when they are
     /// asked for. `progress` hears how many images have been opened.
     pub(crate) fn hash(&mut self, ask: &Ask<'_>, progress: &(dyn Fn(u64, u64) + Sync)) {
-        self.known = HashMap::new();
+        self.known = ByHash::default();
         if ask.looks {
             self.known_looks();
         }
-        let unread = std::mem::take(&mut self.unread);
+        let unread = mem::take(&mut self.unread);
         let done = std::sync::atomic::AtomicU64::new(0);
         let read: Vec<_> = unread
             .par_iter()
@@ -360,8 +403,9 @@ impl Images {
         by_hash.dedup_by_key(|(hash, _)| *hash);
         let mut is_known = vec![false; by_hash.len()];
         pages.each_look(|sha256, page| {
-            if let Ok(at) = by_hash.binary_search_by_key(&sha256, |(hash, _)| *hash)
-                && !std::mem::replace(&mut is_known[at], true)
+            let wanted = (sha256 >> 64) as u64;
+            if let Some(at) = place(&by_hash, wanted, |(hash, _)| hash.cmp(&sha256))
+                && !mem::replace(&mut is_known[at], true)
             {
                 looks.push((by_hash[at].1, page));
             }

@@ -6,11 +6,10 @@
 //! ties nothing together: it would make one group of everything. More than [`COMMON`] documents make
 //! it common; two records with exactly the same pages are tied however common these are.
 
-use std::collections::HashMap;
-
 use super::facts::{RecordFacts, Shared};
 use crate::disjoint::Sets;
 use crate::perceptual::{PageHash, near_pairs};
+use crate::seen::{ByHash, hash128};
 
 /// In more documents than this, a page is a form and not a copy.
 pub(crate) const COMMON: usize = 8;
@@ -130,7 +129,7 @@ fn name(sets: &mut Sets, shared: &Shared) -> (Vec<u32>, (usize, u32)) {
 
 /// Ties all documents that have the same value.
 fn tie(values: impl Iterator<Item = (u128, u32)>, sets: &mut Sets) {
-    let mut first: HashMap<u128, u32> = HashMap::new();
+    let mut first: ByHash<u32> = ByHash::default();
     for (value, document) in values {
         let first = *first.entry(value).or_insert(document);
         sets.join(first as usize, document as usize);
@@ -191,13 +190,13 @@ fn tie_same_pages(records: &[RecordFacts], shared: &Shared, sets: &mut Sets) {
             .map(|i| shared.images.hashes[*i as usize])
             .collect();
         let hashes = hashes.filter(|hashes| !hashes.is_empty())?;
-        Some((crate::seen::hash128(&hashes), record.document))
+        Some((hash128(&hashes), record.document))
     });
     tie(pages, sets);
 }
 
 /// Images that look the same as another one: their bytes' hash -> a number of what they look like.
-pub(crate) fn clusters(shared: &Shared) -> HashMap<u128, u32> {
+pub(crate) fn clusters(shared: &Shared) -> ByHash<u32> {
     let known: Vec<(u128, PageHash)> = shared
         .images
         .looks

@@ -1,12 +1,14 @@
 //! `split`: train, val and test that cannot leak. Records that show the same document go to the same
 //! side (`groups`). The side of a group is a hash of the seed and the group's name (`assign`), so that
-//! a growing dataset keeps its test set.
+//! a growing dataset keeps its test set. The file is read twice: for the facts, and to write its lines
+//! where they belong (`rewrite`).
 
 mod assign;
 mod check;
 mod facts;
 mod groups;
 mod report;
+mod rewrite;
 mod stratify;
 
 use std::path::{Path, PathBuf};
@@ -16,8 +18,9 @@ use vlft_base::output::{Existing, cannot, check_file, check_folder};
 use vlft_base::paths::not_an_input;
 use vlft_base::{Diagnostic, Result};
 
+use crate::batches;
 use crate::image_path::{Rebase, base_of};
-use crate::jsonl::{self, Line, Lines, Writer};
+use crate::jsonl::{self, Line, Lines, Writer, Written};
 use crate::lineage::Lineage;
 use assign::{Assignment, Group};
 pub use assign::{Fractions, NAMES};
@@ -99,11 +102,11 @@ pub fn split(options: &Options, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<
         .map(|record| dealt.side_of_document[record.document as usize])
         .collect();
     if !options.dry_run {
-        write(options, &facts, &sides)?;
-        let wanted = NAMES.into_iter().filter(|name| share(options, name) > 0.0);
-        wanted
-            .map(|name| path_of(options, name))
-            .try_fold(lineage, |lineage, path| lineage.output("records", &path))?
+        write(options, &facts, &sides)?
+            .into_iter()
+            .try_fold(lineage, |lineage, (path, written)| {
+                lineage.hashed_output("records", &path, written)
+            })?
             .save_in(&options.out)?;
     }
     report::make(options, &mut facts, &shared, &groups, &dealt, &sides)
@@ -173,20 +176,23 @@ fn path_of(options: &Options, name: &str) -> PathBuf {
 }
 
 /// Reads the file a second time and gives each line to its side. The files get their names together
-/// in the end.
-fn write(options: &Options, facts: &Facts, sides: &[usize]) -> Result<()> {
+/// in the end. Returns the SHA-256 and the size of each that was written.
+fn write(options: &Options, facts: &Facts, sides: &[usize]) -> Result<Vec<(PathBuf, Written)>> {
     const BATCH: usize = 4096;
     std::fs::create_dir_all(&options.out).map_err(|e| cannot("create", &options.out, e))?;
-    let rebase = Rebase::new(base_of(&options.file), &options.out)?;
+    let mut rebase = Rebase::new(base_of(&options.file), &options.out)?;
+    if !facts.elsewhere {
+        rebase = rebase.all_beside();
+    }
     let mut writers = Vec::new();
     for (side, name) in NAMES.iter().enumerate() {
         let wanted = options.fractions.share(side) > 0.0;
         let writer = wanted.then(|| Writer::create(&path_of(options, name), options.existing));
-        writers.push(writer.transpose()?);
+        writers.push(writer.transpose()?.map(Writer::hashing));
     }
     let mut expected = facts.records.iter().map(|record| record.line).zip(sides);
     let mut lines = Lines::open(&options.file)?;
-    loop {
+    let next_batch = || {
         let mut batch: Vec<(Line, usize)> = Vec::with_capacity(BATCH);
         while batch.len() < BATCH
             && let Some(line) = lines.next()
@@ -204,31 +210,37 @@ fn write(options: &Options, facts: &Facts, sides: &[usize]) -> Result<()> {
                 _ => return Err(changed(&options.file)),
             }
         }
-        if batch.is_empty() {
-            break;
+        Ok((!batch.is_empty()).then_some(batch))
+    };
+    let moved = |line: &Line| {
+        if let Some(moved) = rewrite::rewrite(&line.text, |path| rebase.image(path)) {
+            return Some(moved);
         }
-        let rewritten: Vec<Result<Vec<u8>>> = batch
-            .par_iter()
-            .map(|(line, _)| {
-                let mut record = jsonl::parse(&line.text, "", line.number)
-                    .map_err(|_| changed(&options.file))?;
-                rebase.record(&mut record);
-                Ok(serde_json::to_vec(&record).expect("a record is plain data"))
-            })
-            .collect();
-        for ((_, side), line) in batch.iter().zip(rewritten) {
-            if let Some(writer) = &mut writers[*side] {
-                writer.write_line(&line?)?;
+        let mut record = jsonl::parse(&line.text, "", line.number).ok()?;
+        rebase.record(&mut record);
+        Some(serde_json::to_vec(&record).expect("a record is plain data"))
+    };
+    batches::each(
+        next_batch,
+        |batch| -> Vec<Option<Vec<u8>>> { batch.par_iter().map(|(line, _)| moved(line)).collect() },
+        |batch, moved| {
+            for ((_, side), line) in batch.iter().zip(moved) {
+                let line = line.as_deref().ok_or_else(|| changed(&options.file))?;
+                if let Some(writer) = &mut writers[*side] {
+                    writer.write_line(line)?;
+                }
             }
-        }
-    }
+            Ok(())
+        },
+    )?;
     if expected.next().is_some() {
         return Err(changed(&options.file));
     }
+    let mut written = Vec::new();
     for (writer, name) in writers.into_iter().zip(NAMES) {
         let path = path_of(options, name);
         match writer {
-            Some(writer) => writer.commit()?,
+            Some(writer) => written.push((path, writer.commit()?)),
             // With `--force`, a side of an earlier split that has no share now.
             None if path.exists() => {
                 std::fs::remove_file(&path).map_err(|e| cannot("remove", &path, e))?
@@ -236,7 +248,7 @@ fn write(options: &Options, facts: &Facts, sides: &[usize]) -> Result<()> {
             None => {}
         }
     }
-    Ok(())
+    Ok(written)
 }
 
 fn changed(path: &Path) -> Diagnostic {

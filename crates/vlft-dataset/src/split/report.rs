@@ -1,7 +1,8 @@
 //! What `split` says in the end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::mem;
 
 use serde::Serialize;
 use vlft_base::format::{count, grouped};
@@ -94,11 +95,14 @@ pub(super) fn make(
     dealt: &Dealt,
     sides: &[usize],
 ) -> Result<SplitReport> {
-    let mut documents: Vec<BTreeSet<u32>> = vec![BTreeSet::new(); NAMES.len()];
+    // A document is on one side with all of its records.
+    let mut is_counted = vec![false; shared.documents.len()];
+    let mut documents = [0u64; 3];
     let mut records = [0u64; 3];
     let mut strata: BTreeMap<u32, [u64; 3]> = BTreeMap::new();
     for (record, side) in facts.records.iter().zip(sides) {
-        documents[*side].insert(record.document);
+        let is_counted = &mut is_counted[record.document as usize];
+        documents[*side] += u64::from(!mem::replace(is_counted, true));
         records[*side] += 1;
         strata.entry(record.stratum).or_default()[*side] += 1;
     }
@@ -107,7 +111,7 @@ pub(super) fn make(
         name: NAMES[side],
         file: shown(&path_of(options, NAMES[side])),
         records: records[side],
-        documents: documents[side].len() as u64,
+        documents: documents[side],
         asked: options.fractions.share(side),
     });
     let mut common_images = Vec::new();

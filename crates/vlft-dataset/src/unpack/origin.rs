@@ -1,10 +1,10 @@
 //! Which entry of an archive became a file: for `vlft why`.
 
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
 use vlft_base::Result;
+use vlft_base::input;
 use vlft_base::output::cannot;
 
 use super::Limits;
@@ -38,7 +38,7 @@ impl FoundEntry {
     /// Whether a file still has the size and the checksum of the entry.
     pub(crate) fn is(&self, file: &Path) -> Result<bool> {
         let failed = |e| cannot("read", file, e);
-        let open = File::open(file).map_err(failed)?;
+        let open = input::open(file).map_err(failed)?;
         if open.metadata().map_err(failed)?.len() != self.bytes {
             return Ok(false);
         }

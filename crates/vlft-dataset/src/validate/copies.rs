@@ -104,10 +104,10 @@ impl Copies {
         Ok(record.map(|record| (self.earlier.text().to_owned(), record)))
     }
 
-    /// The line that has the record's id already.
-    pub(crate) fn same_id(&mut self, record: &Record, line: u64) -> Result<Option<u64>> {
+    /// The line that has the record's id already; `id` is the hash of it.
+    pub(crate) fn same_id(&mut self, record: &Record, id: u64, line: u64) -> Result<Option<u64>> {
         let earlier = &mut self.earlier;
-        self.ids.earlier(hash(&record.id), line, |line| {
+        self.ids.earlier(id, line, |line| {
             Ok(earlier
                 .record(line)?
                 .is_some_and(|earlier| earlier.id == record.id))

@@ -1,6 +1,6 @@
 //! `validate`: every problem of a JSONL file in one pass, in the order of the lines. Lines are read
-//! as a stream and looked at in parallel; what is remembered of each is some 80 bytes (`copies`,
-//! `twins`), so the file may be larger than memory.
+//! as a stream and looked at in parallel (`batches`); what is remembered of each is some 80 bytes
+//! (`copies`, `twins`), so the file may be larger than memory.
 //!
 //! The rules are listed in [`crate::rules::RULES`]; [`crate::structure`] holds those about turns
 //! and texts, `images` and `target` those about images and answers.
@@ -13,18 +13,21 @@ mod report;
 mod target;
 mod twins;
 
+use std::mem;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use vlft_base::Result;
 use vlft_base::output::Existing;
 
+use crate::batches;
 use crate::image_path::base_of;
 use crate::json;
 use crate::jsonl::{self, Line, Lines, shown};
 use crate::problem::{Finding, Problem};
 use crate::record::{Record, Role};
 use crate::rules::{Rule, Section, Selection};
+use crate::seen::hash;
 use crate::structure;
 use crate::token_counter::{TokenCount, TokenCounter};
 use copies::Copies;
@@ -94,43 +97,38 @@ pub fn validate(
         counter,
         max_tokens: options.max_tokens,
     };
-    let mut fixer = Fixer::create(options)?;
+    let fixer = Fixer::create(options)?;
     let mut lines = Lines::open(&options.file)?;
-    let mut copies = Copies::new(&options.file)?;
-    let mut twins = Twins::default();
-    let mut summary = Summary::new(&file);
-    let mut read = 0;
-    loop {
-        let batch = next_batch(&mut lines)?;
-        if batch.is_empty() {
-            break;
-        }
-        let checked: Vec<Checked> = batch
-            .par_iter()
-            .map(|line| check_line(line, &checker, &file))
-            .collect();
-        for (line, mut checked) in batch.iter().zip(checked) {
-            if let Ok(line) = line {
-                copies.line(line);
-                compare(line, &mut checked, &mut copies, &checker, &file)?;
-                read += line.text.len() as u64 + 1;
+    let mut so_far = SoFar {
+        fixer,
+        copies: Copies::new(&options.file)?,
+        twins: Twins::default(),
+        summary: Summary::new(&file),
+        read: 0,
+    };
+    batches::each(
+        || next_batch(&mut lines),
+        |batch| -> Vec<Checked> {
+            let lines = batch.par_iter();
+            lines
+                .map(|line| check_line(line, &checker, &file))
+                .collect()
+        },
+        |batch, checked| {
+            for (line, checked) in batch.iter().zip(checked) {
+                so_far.take(line, checked, &checker, &file, sink)?;
             }
-            if let (Some(record), Ok(line)) = (&checked.record, line)
-                && (rules.has(Rule::DuplicateImage) || rules.has(Rule::NearImage))
-            {
-                twins.add(record, line.number, &checked.images);
-            }
-            checked.problems.retain(|problem| rules.has(problem.rule));
-            if let Some(fixer) = &mut fixer {
-                fixer.line(line, &checked, &checker)?;
-            }
-            summary.add(&checked);
-            for problem in summary.arranged(checked.problems) {
-                sink(problem);
-            }
-        }
-        progress(read);
-    }
+            progress(so_far.read);
+            Ok(())
+        },
+    )?;
+    let SoFar {
+        fixer,
+        mut copies,
+        twins,
+        mut summary,
+        ..
+    } = so_far;
     if summary.records == 0 {
         return Err(jsonl::no_records(&options.file));
     }
@@ -148,6 +146,49 @@ pub fn validate(
     Ok(summary)
 }
 
+/// What is known of all lines so far.
+struct SoFar {
+    fixer: Option<Fixer>,
+    copies: Copies,
+    twins: Twins,
+    summary: Summary,
+    /// In bytes.
+    read: u64,
+}
+
+impl SoFar {
+    /// Compares the next line with those before, and tells its problems.
+    fn take(
+        &mut self,
+        line: &ReadLine,
+        checked: &mut Checked,
+        checker: &Checker<'_>,
+        file: &str,
+        sink: &mut dyn FnMut(Problem),
+    ) -> Result<()> {
+        let rules = checker.rules;
+        if let Ok(line) = line {
+            self.copies.line(line);
+            compare(line, checked, &mut self.copies, checker, file)?;
+            self.read += line.text.len() as u64 + 1;
+        }
+        if let (Some(known), Ok(line)) = (&checked.known, line)
+            && (rules.has(Rule::DuplicateImage) || rules.has(Rule::NearImage))
+        {
+            self.twins.add(known.document, line.number, &checked.images);
+        }
+        checked.problems.retain(|problem| rules.has(problem.rule));
+        if let Some(fixer) = &mut self.fixer {
+            fixer.line(line, checked, checker)?;
+        }
+        self.summary.add(checked);
+        for problem in self.summary.arranged(mem::take(&mut checked.problems)) {
+            sink(problem);
+        }
+        Ok(())
+    }
+}
+
 /// The rules that need the lines before this one.
 fn compare(
     line: &Line,
@@ -156,13 +197,13 @@ fn compare(
     checker: &Checker<'_>,
     file: &str,
 ) -> Result<()> {
-    let Some(record) = &checked.record else {
+    let (Some(record), Some(known)) = (&checked.record, &checked.known) else {
         return Ok(());
     };
     let rules = checker.rules;
     let number = line.number;
     if rules.has(Rule::DuplicateId)
-        && let Some(first) = copies.same_id(record, number)?
+        && let Some(first) = copies.same_id(record, known.id, number)?
     {
         let twice = jsonl::duplicate_id(&record.id, first, file, number, &line.text);
         checked.problems.push(twice.of_record(&record.id));
@@ -214,7 +255,7 @@ fn told(twin: Twin, copies: &mut Copies, checker: &Checker<'_>, file: &str) -> R
 type ReadLine = std::result::Result<Line, Problem>;
 
 /// Enough lines to keep all cores busy, few enough not to fill the memory.
-fn next_batch(lines: &mut Lines) -> Result<Vec<ReadLine>> {
+fn next_batch(lines: &mut Lines) -> Result<Option<Vec<ReadLine>>> {
     const MAX_LINES: usize = 1024;
     const MAX_BYTES: usize = 16 << 20;
     let mut batch = Vec::new();
@@ -225,7 +266,7 @@ fn next_batch(lines: &mut Lines) -> Result<Vec<ReadLine>> {
         bytes += line.as_ref().map_or(0, |line| line.text.len());
         batch.push(line);
     }
-    Ok(batch)
+    Ok((!batch.is_empty()).then_some(batch))
 }
 
 /// What was found on one line.
@@ -233,11 +274,20 @@ pub(crate) struct Checked {
     pub(crate) problems: Vec<Problem>,
     /// `None` for an empty line and for a line that is no record.
     pub(crate) record: Option<Record>,
+    known: Option<Known>,
     pub(crate) is_empty_line: bool,
     pub(crate) tokens: Option<TokenCount>,
     pub(crate) images: Vec<ImageId>,
     /// See [`copies::prompts`]; empty when nobody asks.
     prompts: Vec<u64>,
+}
+
+/// What tells a record from those before it.
+struct Known {
+    /// The hash of its id.
+    id: u64,
+    /// See [`twins::document`].
+    document: u32,
 }
 
 impl Checked {
@@ -250,6 +300,7 @@ fn check_line(line: &ReadLine, checker: &Checker<'_>, file: &str) -> Checked {
     let mut checked = Checked {
         problems: Vec::new(),
         record: None,
+        known: None,
         is_empty_line: false,
         tokens: None,
         images: Vec::new(),
@@ -290,6 +341,10 @@ fn check_line(line: &ReadLine, checker: &Checker<'_>, file: &str) -> Checked {
             }
             checked.images = found.images;
             checked.tokens = found.tokens;
+            checked.known = Some(Known {
+                id: hash(&record.id),
+                document: twins::document(&record),
+            });
             checked.record = Some(record);
         }
         Err(problems) => checked.problems.extend(problems),

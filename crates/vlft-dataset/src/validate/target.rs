@@ -1,9 +1,9 @@
 //! The rules about answers: JSON and nothing else, no key twice, as the target schema wants it.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use vlft_base::input;
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result};
 
@@ -28,16 +28,19 @@ impl TargetRules {
     pub(crate) fn check(&self, record: &Record) -> Vec<Finding> {
         let mut findings = Vec::new();
         for (index, message) in record.messages.iter().enumerate() {
+            if message.role != Role::Assistant {
+                continue;
+            }
             let text = message.text();
-            if message.role == Role::Assistant && !text.trim().is_empty() {
-                findings.extend(self.answer(&text, &place(index, message)));
+            if !text.trim().is_empty() {
+                findings.extend(self.answer(&text, &|| place(index, message)));
             }
         }
         findings
     }
 
-    fn answer(&self, text: &str, place: &[Step]) -> Vec<Finding> {
-        let finding = |rule, message: String| Finding::new(rule, place.to_vec(), message);
+    fn answer(&self, text: &str, place: &dyn Fn() -> Vec<Step>) -> Vec<Finding> {
+        let finding = |rule, message: String| Finding::new(rule, place(), message);
         if unfenced(text).is_some() {
             return vec![
                 finding(
@@ -66,8 +69,13 @@ impl TargetRules {
         }
     }
 
-    fn value(&self, value: &Value, place: &[Step]) -> Vec<Finding> {
-        let Some(schema) = &self.schema else {
+    fn value(&self, value: &Value, place: &dyn Fn() -> Vec<Step>) -> Vec<Finding> {
+        // Whether it is valid is known much sooner than why it is not.
+        let Some(schema) = self
+            .schema
+            .as_ref()
+            .filter(|schema| !schema.is_valid(value))
+        else {
             return Vec::new();
         };
         schema
@@ -80,7 +88,7 @@ impl TargetRules {
                 } else {
                     format!("`{pointer}`")
                 };
-                Finding::new(Rule::TargetSchema, place.to_vec(), format!("{at}: {error}"))
+                Finding::new(Rule::TargetSchema, place(), format!("{at}: {error}"))
             })
             .collect()
     }
@@ -167,7 +175,7 @@ pub(crate) fn unfenced(text: &str) -> Option<&str> {
 }
 
 fn read_schema(path: &Path) -> Result<jsonschema::Validator> {
-    let text = fs::read_to_string(path).map_err(|e| cannot("read", path, e))?;
+    let text = input::read_to_string(path).map_err(|e| cannot("read", path, e))?;
     let schema = json::parse(&text).map_err(|e| {
         Diagnostic::error("the target schema is not JSON")
             .at_line(path, e.line() as u64)

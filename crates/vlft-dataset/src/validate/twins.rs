@@ -11,6 +11,7 @@ use crate::record::Record;
 use crate::rules::{Rule, Selection};
 use crate::seen::hash;
 use crate::split::COMMON;
+use crate::spread::place;
 
 use super::images::ImageId;
 
@@ -70,8 +71,8 @@ pub(crate) struct Twin {
 }
 
 impl Twins {
-    pub(crate) fn add(&mut self, record: &Record, line: u64, images: &[ImageId]) {
-        let document = hash(record.document().unwrap_or(&record.id)) as u32;
+    /// The images of one line; `document` from [`document`].
+    pub(crate) fn add(&mut self, document: u32, line: u64, images: &[ImageId]) {
         for image in images {
             self.images.push(Image {
                 path: image.path,
@@ -124,7 +125,8 @@ impl Twins {
         let mut looks: Vec<PageHash> = Vec::new();
         if opened.is_empty() {
             each_look(&mut |sha256, page| {
-                if let Ok(at) = images.binary_search_by_key(&halves(sha256), |image| image.sha256)
+                let wanted = halves(sha256);
+                if let Some(at) = place(&images, wanted[0], |image| image.sha256.cmp(&wanted))
                     && sha256 > 0
                     && !std::mem::replace(&mut has_look[at], true)
                 {
@@ -169,6 +171,11 @@ impl Twins {
             told(Rule::NearImage, &group, twins);
         }
     }
+}
+
+/// What tells the document of a record from others: its name, or the record's id.
+pub(crate) fn document(record: &Record) -> u32 {
+    hash(record.document().unwrap_or(&record.id)) as u32
 }
 
 fn halves(sha256: u128) -> [u64; 2] {

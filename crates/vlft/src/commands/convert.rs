@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use vlft_base::format::count;
+use vlft_base::input;
 use vlft_base::output::{Existing, cannot};
 use vlft_base::{Diagnostic, Result};
 use vlft_convert::rules::{Effect, RULES};
@@ -114,7 +115,7 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
 
 /// The text of the file without the line feed that editors put at its end.
 fn prompt(path: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(path).map_err(|e| cannot("read", path, e))?;
+    let text = input::read_to_string(path).map_err(|e| cannot("read", path, e))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     match text.trim().is_empty() {

@@ -13,6 +13,7 @@ use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use parquet::record::reader::{ReaderIter, TreeBuilder};
 use parquet::record::{Field, Row};
 use serde_json::{Map, Value, json};
+use vlft_base::input;
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result};
 use vlft_dataset::json::Step;
@@ -39,7 +40,7 @@ pub(crate) struct Rows<R: ChunkReader = File> {
 
 impl Rows {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| cannot("open", path, e))?;
+        let file = input::open(path).map_err(|e| cannot("open", path, e))?;
         Self::new(file, path)
     }
 }

@@ -5,12 +5,12 @@ mod csv;
 mod json;
 mod label_studio;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use vlft_base::input;
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result};
 use walkdir::WalkDir;
@@ -131,7 +131,7 @@ fn or_all(rows: Vec<Row>, problems: Vec<Diagnostic>) -> Result<Vec<Row>> {
 }
 
 fn read_text(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).map_err(|e| cannot("read", path, e))?;
+    let bytes = input::read(path).map_err(|e| cannot("read", path, e))?;
     if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") || is_wide(&bytes) {
         return Err(
             Diagnostic::error("the labels are UTF-16, not UTF-8")

@@ -1,5 +1,7 @@
 //! Labels of every kind, good and broken.
 
+use std::fs;
+
 use super::*;
 
 fn read_as(name: &str, text: &[u8]) -> Result<Vec<Row>> {

@@ -1,8 +1,8 @@
 //! Reading a mapping file: every fault at its line, with the nearest known name.
 
-use std::fs;
 use std::path::Path;
 
+use vlft_base::input;
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result, did_you_mean};
 
@@ -11,7 +11,7 @@ use super::Mapping;
 impl Mapping {
     /// Reads and checks a mapping file.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(|e| cannot("read", path, e))?;
+        let text = input::read_to_string(path).map_err(|e| cannot("read", path, e))?;
         Self::parse(&text, path)
     }
 

@@ -4,10 +4,10 @@
 mod mentions;
 mod schema;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use vlft_base::input;
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result, did_you_mean, one_of};
 
@@ -50,7 +50,7 @@ pub(crate) fn prompts(mapping: &Mapping, path: &Path) -> Result<Prompts> {
             true => PathBuf::from(file),
             false => base.join(file),
         };
-        let text = fs::read_to_string(&file).map_err(|e| cannot("read", &file, e))?;
+        let text = input::read_to_string(&file).map_err(|e| cannot("read", &file, e))?;
         files.push((role, file.clone()));
         Ok::<_, Diagnostic>((file, text))
     };
@@ -134,6 +134,8 @@ fn fill(text: &str, schema: &str, keys: &str, at: &Path) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
