@@ -43,8 +43,8 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     }
 }
 
-/// Looks before opening, since opening a pipe waits already.
-pub(crate) fn check_regular(path: &Path) -> io::Result<()> {
+/// Looks before opening, since opening a pipe waits already: for files that a library opens.
+pub fn check_regular(path: &Path) -> io::Result<()> {
     match fs::metadata(path)?.is_file() {
         true => Ok(()),
         false => Err(io::Error::other("it is no regular file")),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use pdfium_render::prelude::{PdfDocument, Pdfium};
 use serde::{Deserialize, Serialize};
+use vlft_base::input::check_regular;
 use vlft_base::{Diagnostic, Result};
 
 use super::draw::{self, Drawn, Refusal};
@@ -11,6 +12,7 @@ use super::draw::{self, Drawn, Refusal};
 use super::hayro;
 use super::look::{self, InspectedPage};
 use super::protocol::Setup;
+use super::reject::Rule;
 use crate::manifest::{PageContent, Resolution};
 use crate::pdfium;
 
@@ -93,6 +95,7 @@ impl Ready {
         path: &Path,
         passwords: &[String],
     ) -> Result<(Document<'static>, bool), Refusal> {
+        check_regular(path).map_err(|e| (Rule::Unreadable, e.to_string()))?;
         match self {
             Self::Pdfium(pdfium) => {
                 let (document, needed) = draw::open(pdfium, path, passwords)?;

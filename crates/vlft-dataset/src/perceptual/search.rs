@@ -70,6 +70,8 @@ fn by_bands(hashes: &[PageHash]) -> Vec<NearPair> {
         }
         is_equal
     });
+    // In the order of memory again: every band reads all of it.
+    different.par_sort_unstable();
     let arch = pulp::Arch::new();
     for band in 0..BANDS {
         let (ends, sorted) = sort_by_band(hashes, &different, band);

@@ -77,7 +77,7 @@ impl fmt::Display for Entry {
 /// Maps a file and reads the directory at its end.
 fn open_zip(path: &Path) -> Result<(File, Bytes, Zip), (Cause, String)> {
     let size = std::fs::metadata(path).map_err(|e| (Cause::Unreadable, e.to_string()))?;
-    if size.len() == 0 {
+    if size.is_file() && size.len() == 0 {
         return Err((Cause::Damaged, "not a zip: the file is empty".to_owned()));
     }
     let (file, map) = mmap::open(path).map_err(|e| {

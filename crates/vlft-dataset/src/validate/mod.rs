@@ -254,9 +254,10 @@ fn told(twin: Twin, copies: &mut Copies, checker: &Checker<'_>, file: &str) -> R
 
 type ReadLine = std::result::Result<Line, Problem>;
 
-/// Enough lines to keep all cores busy, few enough not to fill the memory.
+/// Enough lines to keep all cores busy, few enough not to fill the memory: there are three batches at a
+/// time, and records take five times the room of their lines.
 fn next_batch(lines: &mut Lines) -> Result<Option<Vec<ReadLine>>> {
-    const MAX_LINES: usize = 1024;
+    const MAX_LINES: usize = 512;
     const MAX_BYTES: usize = 16 << 20;
     let mut batch = Vec::new();
     let mut bytes = 0;
