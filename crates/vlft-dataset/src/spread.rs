@@ -12,7 +12,7 @@ pub(crate) fn place<T>(
     compare: impl Fn(&T) -> Ordering,
 ) -> Option<usize> {
     let last = sorted.len().checked_sub(1)?;
-    let guess = (u128::from(first) * sorted.len() as u128 >> 64) as usize;
+    let guess = ((u128::from(first) * sorted.len() as u128) >> 64) as usize;
     let (mut low, mut high, mut step) = (guess, guess, 32);
     while low > 0 && compare(&sorted[low]) == Ordering::Greater {
         low = low.saturating_sub(step);
