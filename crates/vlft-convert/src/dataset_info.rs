@@ -1,6 +1,5 @@
 //! `dataset_info.json`, where LLaMA-Factory looks up which columns and roles a file uses.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -241,6 +240,8 @@ fn entry_for(file: &str, format: Format) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

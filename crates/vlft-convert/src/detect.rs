@@ -1,6 +1,5 @@
 //! `--from auto`: which format a file is in, and by what one sees it.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
