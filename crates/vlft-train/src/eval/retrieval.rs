@@ -128,7 +128,8 @@ fn last_answer(samples: &Samples, index: usize) -> Result<String> {
     let numbered = samples.record(index);
     let last = numbered.record.messages.last();
     let answer = last.filter(|message| message.role == Role::Assistant);
-    answer.map(Message::text).ok_or_else(|| {
+    let text = answer.map(|answer| answer.text().into_owned());
+    text.ok_or_else(|| {
         Diagnostic::error("record does not end with an answer")
             .at_line(samples.path(), numbered.line)
             .detail(format!("record `{}`", numbered.record.id))
