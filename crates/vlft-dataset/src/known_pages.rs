@@ -113,6 +113,19 @@ impl KnownPages {
         }
     }
 
+    /// Forgets which bytes the files have, when nobody will ask any more: room for the looks.
+    pub(crate) fn forget_bytes(&self) {
+        let mut folders = self.folders.write().unwrap_or_else(PoisonError::into_inner);
+        folders.clear();
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        for table in tables.values_mut().flatten() {
+            *table = Arc::new(Table {
+                keys: Vec::new(),
+                pages: Vec::new(),
+            });
+        }
+    }
+
     fn places(&self, folder: &Path) -> Arc<Vec<Place>> {
         let known = self.folders.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(places) = known.get(folder) {

@@ -232,7 +232,9 @@ impl<'a> ImageRules<'a> {
     }
 
     /// What manifests say of pages' looks, by the first half of the image's SHA-256.
+    /// Asked when all records have been seen: of other images no bytes are known from then on.
     pub(crate) fn each_look(&self, take: impl FnMut(u128, PageHash)) {
+        self.known.forget_bytes();
         self.known.each_look(take);
     }
 
