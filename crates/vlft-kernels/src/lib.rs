@@ -12,6 +12,7 @@
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod cotangent;
 pub mod cross_entropy;
 #[cfg(feature = "cuda")]
 pub mod cuda;

@@ -14,15 +14,15 @@ use crate::profile::{Family, span};
 ///
 /// `backward` gets the gradient of `y` and which inputs want theirs, and returns those; what it
 /// captures is what is kept between the passes. It is dropped at once if no input is tracked. Its time
-/// is `family`'s.
+/// is `family`'s, if it takes any.
 pub(crate) fn record<B: Backend, C: CheckpointStrategy, const N: usize>(
-    family: Family,
+    family: impl Into<Option<Family>>,
     inputs: [NodeGuard; N],
     y: FloatTensor<B>,
     backward: impl FnOnce(FloatTensor<B>, [bool; N]) -> [Option<FloatTensor<B>>; N] + Send + 'static,
 ) -> FloatTensor<Autodiff<B, C>> {
     // Everything is kept: burn's own checkpointing of single operations is not used.
-    match Step(family, backward)
+    match Step(family.into(), backward)
         .prepare::<C>(inputs)
         .compute_bound()
         .stateful()
@@ -32,7 +32,7 @@ pub(crate) fn record<B: Backend, C: CheckpointStrategy, const N: usize>(
     }
 }
 
-struct Step<F>(Family, F);
+struct Step<F>(Option<Family>, F);
 
 impl<F> fmt::Debug for Step<F> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -48,7 +48,7 @@ where
     type State = ();
 
     fn backward(self, ops: Ops<(), N>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let _span = span(self.0);
+        let _span = self.0.map(span);
         let dy = grads.consume::<B>(&ops.node);
         let wanted = ops.parents.each_ref().map(Option::is_some);
         let gradients = (self.1)(dy, wanted);

@@ -37,6 +37,7 @@ struct worker {
     const struct job *job;
     int error;
     sigjmp_buf fault;
+    void *fault_at;
 };
 
 struct job {
@@ -282,11 +283,9 @@ static struct sigaction before;
 
 static void on_fault(int signal, siginfo_t *info, void *context) {
     if (me && me->job && me->current) {
-        char why[96];
-        snprintf(why, sizeof why, "access to %p, which is not its memory", info->si_addr);
-        say_where(why);
-        me->error = CUDA_ERROR_ILLEGAL_ADDRESS;
-        siglongjmp(me->fault, 1);
+        // The stack of a signal handler is too small to print from.
+        me->fault_at = info->si_addr;
+        siglongjmp(me->fault, 3);
     }
     if (before.sa_flags & SA_SIGINFO) before.sa_sigaction(signal, info, context);
     else {
@@ -303,7 +302,12 @@ static void work(struct worker *worker, struct job *job) {
     while ((number = job->next++) < job->blocks && !job->error) {
         int jumped = sigsetjmp(me->fault, 1);
         if (!jumped) run_block(number);
-        else if (jumped == 1) job->error = me->error;
+        else if (jumped == 3) {
+            char why[96];
+            snprintf(why, sizeof why, "access to %p, which is not its memory", me->fault_at);
+            say_where(why);
+            job->error = CUDA_ERROR_ILLEGAL_ADDRESS;
+        } else if (jumped == 1) job->error = me->error;
     }
     me->job = NULL;
     me = NULL;

@@ -90,6 +90,12 @@ impl Groups {
         &self.places[row * self.per_row..(row + 1) * self.per_row]
     }
 
+    /// Where the copies of every row are, in the order of its choices.
+    #[cfg(feature = "cube")]
+    pub(crate) fn places(&self) -> &[u32] {
+        &self.places
+    }
+
     /// The row of every copy, `[S]`.
     pub fn row_indices(&self, device: &Device) -> Tensor<1, Int> {
         indices(&self.rows, device)

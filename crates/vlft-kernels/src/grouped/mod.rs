@@ -5,6 +5,8 @@
 //! f32, and sums have one order whatever the threads are.
 
 mod cpu;
+#[cfg(feature = "cube")]
+pub(crate) mod cube;
 mod few_rows;
 mod groups;
 pub(crate) mod reference;
@@ -14,7 +16,7 @@ use std::sync::Arc;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 pub(crate) use cpu::{Stack as DenseStack, for_groups, multiply_group, multiply_rows, sums};
 pub use groups::Groups;
@@ -50,11 +52,16 @@ impl Order {
     }
 }
 
+/// Groups are in f32 everywhere.
+pub(crate) fn has_kernel(x: &Tensor<2>) -> bool {
+    x.dtype() == DType::F32 && Path::has_kernel(x)
+}
+
 /// The copies of the rows, sorted by group: `[N, d]` -> `[S, d]`.
 pub fn spread(x: Tensor<2>, groups: &Arc<Groups>) -> Tensor<2> {
     let _span = span(Family::Experts);
     assert_eq!(x.dims()[0], groups.rows(), "every row is sent somewhere");
-    if !Path::is_host(&x) {
+    if !has_kernel(&x) {
         return reference::spread(x, groups);
     }
     Tensor::from_dispatch(Dispatch::fused_spread(x.into_dispatch(), groups.clone()))
@@ -69,7 +76,7 @@ pub fn collect(y: Tensor<2>, weights: Tensor<2>, groups: &Arc<Groups>) -> Tensor
         [groups.rows(), groups.per_row()],
         "a weight for every copy"
     );
-    if !Path::is_host(&y) {
+    if !has_kernel(&y) {
         return reference::collect(y, weights, groups);
     }
     let (y, weights) = (y.into_dispatch(), weights.into_dispatch());
@@ -88,7 +95,7 @@ pub fn linear(x: Tensor<2>, weights: Tensor<3>, order: Order, groups: &Arc<Group
         groups.count(),
         "a matrix for every group"
     );
-    if !Path::is_host(&x) {
+    if !has_kernel(&x) {
         return reference::linear(x, weights, order, groups);
     }
     let (x, weights) = (x.into_dispatch(), weights.into_dispatch());
@@ -100,7 +107,7 @@ pub fn linear(x: Tensor<2>, weights: Tensor<3>, order: Order, groups: &Arc<Group
     ))
 }
 
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex)]
 pub(crate) trait GroupedOps: Backend {
     fn fused_spread(x: FloatTensor<Self>, groups: Arc<Groups>) -> FloatTensor<Self>;
 
@@ -179,7 +186,7 @@ impl<B: GroupedGradients, C: CheckpointStrategy> GroupedOps for Autodiff<B, C> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{DType, Device, Distribution};
+    use burn::tensor::{Device, Distribution};
 
     use super::*;
     use crate::twins::{agree, tracked};
@@ -233,6 +240,60 @@ mod tests {
                         let slow = reference::linear(x[0].clone(), weights.clone(), order, &groups);
                         (linear(x[0].clone(), weights.clone(), order, &groups), slow)
                     });
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "wgpu")]
+    fn gpu_groups_agree_with_their_definitions() {
+        use burn::tensor::DType;
+
+        use crate::twins::gpu::agrees_in;
+
+        let f32s = [(DType::F32, 1e-4)];
+        // The last has groups of more rows than a tile, and sums longer than a step.
+        for [rows, per_row, count, inputs, outputs] in SIZES.into_iter().chain([[150, 2, 3, 70, 90]]) {
+            let groups = groups(rows, per_row, count);
+            agrees_in(
+                &f32s,
+                &[[rows, inputs]],
+                &[],
+                |x, _| spread(x[0].clone(), &groups),
+                |x, _| reference::spread(x[0].clone(), &groups),
+            );
+            agrees_in(
+                &f32s,
+                &[[rows * per_row, inputs], [rows, per_row]],
+                &[],
+                |x, _| collect(x[0].clone(), x[1].clone(), &groups),
+                |x, _| reference::collect(x[0].clone(), x[1].clone(), &groups),
+            );
+            for order in [Order::InOut, Order::OutIn] {
+                let shape = match order {
+                    Order::InOut => [count, inputs, outputs],
+                    Order::OutIn => [count, outputs, inputs],
+                };
+                let flat = [count * shape[1], shape[2]];
+                let small = Distribution::Normal(0.0, 0.2);
+                let weights = Tensor::<2>::random(flat, small, &Device::flex());
+                for held in [DType::F32, DType::F16] {
+                    // The same numbers for both.
+                    let weights = weights.clone().cast(held).cast(DType::F32);
+                    agrees_in(
+                        &f32s,
+                        &[[rows * per_row, inputs]],
+                        &[weights],
+                        |x, c| {
+                            let weights = c[0].clone().cast(held).reshape(shape);
+                            linear(x[0].clone(), weights, order, &groups)
+                        },
+                        |x, c| {
+                            let weights = c[0].clone().reshape(shape);
+                            reference::linear(x[0].clone(), weights, order, &groups)
+                        },
+                    );
                 }
             }
         }

@@ -14,9 +14,8 @@ use super::Nf4Matrix;
 use super::op::{self, Geometry};
 use crate::experts::{floats, integers};
 use crate::gemm::Matrix;
-use crate::grouped::{Groups, Order, for_groups, multiply_rows, reference};
+use crate::grouped::{Groups, Order, for_groups, has_kernel, multiply_rows, reference};
 use crate::host::{Rows, matrix};
-use crate::path::Path;
 use crate::profile::{Family, span};
 use crate::tape::record;
 
@@ -33,7 +32,7 @@ pub(super) fn linear(
         matrix.geometry.rows.is_multiple_of(groups.count()),
         "the groups share the rows"
     );
-    if !Path::is_host(&x) {
+    if !has_kernel(&x) {
         return linear_reference(x, matrix, order, groups);
     }
     Tensor::from_dispatch(Dispatch::nf4_grouped_linear(
@@ -54,7 +53,7 @@ fn linear_reference(x: Tensor<2>, matrix: &Nf4Matrix, order: Order, groups: &Gro
     reference::linear(x, dense, order, groups)
 }
 
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Cube: cfg(feature = "cube"), Flex)]
 pub(super) trait GroupedNf4Ops: Backend {
     fn nf4_grouped_linear(
         x: FloatTensor<Self>,
@@ -247,6 +246,39 @@ mod tests {
                         (nf4.grouped_linear(x[0].clone(), order, &groups), slow)
                     });
                 }
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "wgpu")]
+    fn gpu_packed_groups_agree_with_dense_ones() {
+        use burn::tensor::DType;
+
+        use crate::twins::gpu::{agrees_in, device};
+
+        let chosen: Vec<u32> = (0..90).map(|i| (i * i + i / 7) % 6).collect();
+        let groups = Arc::new(Groups::new(&chosen, 3, 6));
+        for (inputs, outputs) in [(64, 32), (20, 24), (13, 7), (1, 1)] {
+            let n = 6 * inputs * outputs;
+            let values: Vec<f32> = (0..n).map(|i| (i as f32 * 0.713).sin() * 0.3).collect();
+            for (double, order) in [(false, Order::OutIn), (true, Order::InOut)] {
+                let packed = quantize(&values, double).expect("finite");
+                let shape = match order {
+                    Order::OutIn => [6 * outputs, inputs],
+                    Order::InOut => [6 * inputs, outputs],
+                };
+                let on = |device: &Device| {
+                    Nf4Matrix::new(packed.clone(), &Code::default(), shape, device)
+                };
+                let (on_gpu, on_cpu) = (on(&device()), on(&Device::flex()));
+                agrees_in(
+                    &[(DType::F32, 1e-4)],
+                    &[[90, inputs]],
+                    &[],
+                    |x, _| on_gpu.grouped_linear(x[0].clone(), order, &groups),
+                    |x, _| linear_reference(x[0].clone(), &on_cpu, order, &groups),
+                );
             }
         }
     }

@@ -7,6 +7,8 @@ mod code;
 #[cfg(feature = "cube")]
 mod cube;
 mod grouped;
+#[cfg(feature = "cube")]
+mod grouped_cube;
 mod op;
 mod quantize;
 

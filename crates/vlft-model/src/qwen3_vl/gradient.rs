@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use burn::tensor::{IndexingUpdateOp, Tensor, TensorData};
+use vlft_kernels::cotangent::cotangent;
 use vlft_kernels::cross_entropy::cross_entropy;
 use vlft_kernels::{among_workers, widened};
 
@@ -204,7 +205,7 @@ impl Qwen3Vl {
             d_normal = d_normal * weights;
         }
         let d_normal = as_type(d_normal, normal.dtype());
-        (Awaited::new(loss.nll), (normal * d_normal.autodiff()).sum())
+        (Awaited::new(loss.nll), cotangent(normal, d_normal))
     }
 }
 
@@ -245,8 +246,7 @@ impl Block {
             false => self.input,
         };
         let y = run(leaf.clone(), &tracked);
-        // d <y, dy> / d anything is what dy sends there.
-        let mut graph = (y * dy.autodiff()).sum().backward();
+        let mut graph = cotangent(y, dy).backward();
         gradients.collect(&tracked, self.adapters, &mut graph);
         self.needs_dx
             .then(|| leaf.grad_remove(&mut graph).expect("a leaf of this graph"))

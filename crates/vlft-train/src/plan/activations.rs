@@ -1,7 +1,7 @@
 //! What the blocks of the model hold while they run, in bytes. Letters as in the model: N tokens, d width,
 //! q and k the widths of queries and of keys, f that of the feed-forward; P patches, v and g the same for
-//! the vision tower. Norms, rotation, softmax and the activation functions are in f32 whatever the products
-//! are in; on the way there everything is one tensor after the other, so that what is alive at once can be
+//! the vision tower. On a CPU norms, rotation, softmax and the activation functions are in f32 whatever the
+//! products are in, on a GPU their kernels read and write what the products do; on the way there everything is one tensor after the other, so that what is alive at once can be
 //! counted from the code. Of experts: E of them, k for each token, w the width of one.
 
 use vlft_checkpoint::{Config as Model, Layout};
@@ -28,6 +28,10 @@ pub(super) struct Widths {
     model: Model,
     /// Bytes of an element of the products.
     c: u64,
+    /// Bytes of an element of norms, rotation, attention, activation functions and loss.
+    wide: u64,
+    /// Attention keeps its output and a number for each row and head.
+    keeps_attended: bool,
     /// Bytes that a dense copy has per element of a matrix of the language model, of the vision tower and
     /// of the head.
     dense_language: u64,
@@ -81,12 +85,16 @@ impl Widths {
         };
         let nf4 = config.model.base == Base::Nf4;
         let quantizes = |part| nf4 && config.model.quantize.contains(&part);
-        // A matrix held in other bits than the product wants is made dense: four bits by way of f32.
-        let dense = |quantized: bool| match (config.model.base, c) {
-            _ if quantized => F32 + if c == F32 { 0 } else { c },
+        let wide = if on_host { F32 } else { c };
+        // A matrix held in other bits than the product wants is made dense: four bits by way of f32 on a
+        // CPU, at once on a GPU.
+        let made = |quantized: bool, wanted: u64| match (config.model.base, wanted) {
+            _ if quantized && on_host && wanted != F32 => F32 + wanted,
+            _ if quantized => wanted,
             (Base::F32, 4) | (Base::Bf16 | Base::Nf4, 2) => 0,
-            _ => c,
+            _ => wanted,
         };
+        let dense = |quantized: bool| made(quantized, c);
         let (t, v) = (&model.text, &model.vision);
         let attention =
             2 * t.hidden_size * t.head_dim * (t.num_attention_heads + t.num_key_value_heads);
@@ -99,13 +107,11 @@ impl Widths {
         };
         Self {
             c,
+            wide,
+            keeps_attended: !on_host,
             dense_language: dense(quantizes(vlft_checkpoint::Part::LanguageModel)),
             dense_vision: dense(quantizes(vlft_checkpoint::Part::Visual)),
-            // The loss wants the head in f32.
-            dense_head: match config.model.base {
-                Base::F32 => 0,
-                Base::Bf16 | Base::Nf4 => F32,
-            },
+            dense_head: made(false, wide),
             packed_head: if on_host { F32 } else { 0 },
             adapted: Adapted {
                 qkv: count(&["q_proj", "k_proj", "v_proj"]),
@@ -227,12 +233,30 @@ impl Widths {
         }
     }
 
-    /// `[N, q]` and `[N, k]` in f32, and the hidden states.
+    /// `[N, q]` and `[N, k]` as norms have them, and the hidden states.
     fn queries_keys_and_hidden(&self, n: u64) -> (u64, u64, u64) {
         let t = &self.model.text;
         let q = (t.head_dim * t.num_attention_heads) as u64;
         let k = (t.head_dim * t.num_key_value_heads) as u64;
-        (F32 * n * q, F32 * n * k, self.hidden(n))
+        (self.wide * n * q, self.wide * n * k, self.hidden(n))
+    }
+
+    /// What the widened copy of so many elements takes, where there is one.
+    fn copy_in_f32(&self, elements: u64) -> u64 {
+        match self.c == self.wide {
+            true => 0,
+            false => self.wide * elements,
+        }
+    }
+
+    /// What attention itself keeps: its output, unless an adapter keeps that anyway (with dropout it keeps
+    /// another), and its sums.
+    fn by_attention(&self, adapted: bool, attended: u64, sums: u64) -> u64 {
+        match self.keeps_attended {
+            false => 0,
+            true if adapted && !self.dropout => F32 * sums,
+            true => self.c * attended + F32 * sums,
+        }
     }
 
     /// Inputs of norms, of the attention and of its adapters.
@@ -240,12 +264,13 @@ impl Widths {
         let t = &self.model.text;
         let (d, a) = (t.hidden_size as u64, self.adapted);
         let (nq, nk, h) = self.queries_keys_and_hidden(n);
-        let attended = u64::from(a.o) * nq / F32 * self.c;
+        let q = n * (t.head_dim * t.num_attention_heads) as u64;
+        let attended = u64::from(a.o) * q * self.c + self.by_attention(a.o, q, n * t.num_attention_heads as u64);
         let inputs = match self.dropout {
             true => a.qkv * h + attended,
             false => h.min(a.qkv * h) + attended,
         };
-        let norms = nq + nk + F32 * n * d + if self.c == F32 { 0 } else { F32 * n * d };
+        let norms = nq + nk + self.wide * n * d + self.copy_in_f32(n * d);
         norms + nq + 2 * nk + inputs + n * self.layer_ranks * self.c
     }
 
@@ -255,7 +280,7 @@ impl Widths {
         let (d, f) = (t.hidden_size as u64, t.intermediate_size as u64);
         let q = (t.head_dim * t.num_attention_heads) as u64;
         let (nq, nk, h) = self.queries_keys_and_hidden(n);
-        let (hidden, nf) = (n * f * self.c, F32 * n * f);
+        let (hidden, nf) = (n * f * self.c, self.wide * n * f);
         let a = self.adapted;
 
         // The normed input, queries, keys, values and what is attended to; gate, up and their product.
@@ -282,15 +307,16 @@ impl Widths {
         let config = &self.model.vision;
         let (v, g) = (config.hidden_size as u64, config.intermediate_size as u64);
         let h = p * v * self.c;
-        let (pv, pg) = (F32 * p * v, F32 * p * g);
+        let (pv, pg) = (self.wide * p * v, self.wide * p * g);
         let a = self.adapted;
-        let attention = 6 * pv + if self.c == F32 { 0 } else { h };
+        let attention = 6 * pv + if self.c == self.wide { 0 } else { h };
         let feed_forward = h + 2 * pg;
         let adapters = u64::from(a.vision_qkv) * h
             + u64::from(a.vision_proj) * h
             + u64::from(a.vision_fc1) * h
             + u64::from(a.vision_fc2) * p * g * self.c;
-        let kept = 5 * pv + pv + pg + adapters + p * self.vision_ranks * self.c;
+        let kept_sums = self.by_attention(a.vision_proj, p * v, p * config.num_heads as u64);
+        let kept = 5 * pv + pv + pg + adapters + kept_sums + p * self.vision_ranks * self.c;
         let merger = {
             let joined = v * config.merge_unit() as u64;
             self.dense_vision * joined * joined
@@ -309,7 +335,7 @@ impl Widths {
         let t = &self.model.text;
         let (d, vocabulary) = (t.hidden_size as u64, t.vocab_size as u64);
         let rows = supervised.min((CHUNK_ELEMENTS / vocabulary).max(1));
-        let logits = F32 * rows * vocabulary;
-        (self.dense_head + self.packed_head) * d * vocabulary + logits + 6 * F32 * supervised * d
+        let logits = self.wide * rows * vocabulary;
+        (self.dense_head + self.packed_head) * d * vocabulary + logits + 6 * self.wide * supervised * d
     }
 }
