@@ -16,7 +16,7 @@ use cubecl::server::{Handle, KernelArguments};
 use cubecl::{CubeKernel, PrecompiledSource};
 
 use super::plan::{Plan, Strides};
-use super::source::{self, Element, HEAD_DIMS};
+use super::source::{self, Element, HEAD_DIMS, Pass};
 use crate::attention::{AttentionGradients, AttentionOps, Kept, Pattern};
 
 /// Plans on the device: the layers of a step share theirs.
@@ -260,13 +260,6 @@ fn on_device(plan: Plan, client: &Client) -> Handle {
     handle
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Pass {
-    Forward,
-    BackwardQuery,
-    BackwardKey,
-}
-
 /// One kernel of the text.
 struct Kernel {
     pass: Pass,
@@ -309,14 +302,9 @@ impl CubeKernel for Kernel {
     }
 
     fn source(&self) -> Option<PrecompiledSource> {
-        let name = match self.pass {
-            Pass::Forward => "attention_forward_kernel",
-            Pass::BackwardQuery => "attention_backward_query_kernel",
-            Pass::BackwardKey => "attention_backward_key_kernel",
-        };
         Some(PrecompiledSource {
-            source: source::text(self.element, self.head_dim),
-            entrypoint_name: name.into(),
+            source: source::text(self.pass, self.element, self.head_dim),
+            entrypoint_name: self.pass.entry().into(),
             lang: "cuda",
         })
     }

@@ -27,6 +27,34 @@ impl Element {
     }
 }
 
+/// Which of the kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Pass {
+    Forward,
+    BackwardQuery,
+    BackwardKey,
+}
+
+impl Pass {
+    /// `ONLY` in the text.
+    fn number(self) -> u32 {
+        match self {
+            Self::Forward => 1,
+            Self::BackwardQuery => 2,
+            Self::BackwardKey => 3,
+        }
+    }
+
+    /// The kernel's name in the text.
+    pub(super) fn entry(self) -> &'static str {
+        match self {
+            Self::Forward => "attention_forward_kernel",
+            Self::BackwardQuery => "attention_backward_query_kernel",
+            Self::BackwardKey => "attention_backward_key_kernel",
+        }
+    }
+}
+
 /// Head dimensions that `tests/cuda` has compiled and run.
 pub(super) const HEAD_DIMS: [usize; 6] = [8, 16, 32, 64, 72, 128];
 
@@ -44,10 +72,14 @@ const FILES: [(&str, &str); 9] = [
 ];
 
 /// The whole text: macros, then `attention.cu` with each file it includes where it is first included.
-pub(super) fn text(element: Element, head_dim: usize) -> String {
+///
+/// No two kernels have the same text: CubeCL keeps what it compiled by it too, and would take one for the
+/// other.
+pub(super) fn text(pass: Pass, element: Element, head_dim: usize) -> String {
     let mut text = format!(
-        "#define ELEMENT {}\n#define HEAD_DIM {head_dim}\n",
-        element.name()
+        "#define ELEMENT {}\n#define HEAD_DIM {head_dim}\n#define ONLY {}\n",
+        element.name(),
+        pass.number()
     );
     inline(MAIN, &mut BTreeSet::new(), &mut text);
     text
@@ -98,10 +130,15 @@ mod tests {
 
     #[test]
     fn the_text_is_whole_and_holds_each_file_once() {
-        for (element, head_dim) in [(Element::Bf16, HEAD_DIMS[0]), (Element::F32, HEAD_DIMS[5])] {
-            let text = text(element, head_dim);
-            let name = element.name();
-            let macros = format!("#define ELEMENT {name}\n#define HEAD_DIM {head_dim}\n");
+        let cases = [
+            (Pass::Forward, Element::Bf16, HEAD_DIMS[0]),
+            (Pass::BackwardKey, Element::F32, HEAD_DIMS[5]),
+        ];
+        for (pass, element, head_dim) in cases {
+            let text = text(pass, element, head_dim);
+            let (name, only) = (element.name(), pass.number());
+            let macros =
+                format!("#define ELEMENT {name}\n#define HEAD_DIM {head_dim}\n#define ONLY {only}\n");
             assert!(text.starts_with(&macros));
             assert!(!text.contains("#include") && !text.contains("#pragma once"));
             let kept = |line: &&str| !line.starts_with("#include") && *line != "#pragma once";
@@ -109,12 +146,30 @@ mod tests {
             let all: usize = FILES.iter().map(|(_, text)| lines(text)).sum();
             assert_eq!(
                 text.lines().count(),
-                all + 2,
+                all + 3,
                 "a file is missing or there twice"
             );
-            for kernel in ["forward", "backward_query", "backward_key"] {
-                let name = format!("attention_{kernel}_kernel(");
+            for pass in PASSES {
+                let name = format!("{}(", pass.entry());
                 assert_eq!(text.matches(&name).count(), 1, "{name}");
+                let only = format!("ONLY == {}\nextern", pass.number());
+                let before = text.split(&name).next().expect("a text before it");
+                assert!(before.rsplit("#if").next().is_some_and(|near| near.contains(&only)));
+            }
+        }
+    }
+
+    const PASSES: [Pass; 3] = [Pass::Forward, Pass::BackwardQuery, Pass::BackwardKey];
+
+    /// CubeCL takes kernels of the same text for the same kernel.
+    #[test]
+    fn no_two_kernels_have_the_same_text() {
+        let mut texts = BTreeSet::new();
+        for pass in PASSES {
+            for element in [Element::Bf16, Element::F32] {
+                for head_dim in HEAD_DIMS {
+                    assert!(texts.insert(text(pass, element, head_dim)));
+                }
             }
         }
     }
