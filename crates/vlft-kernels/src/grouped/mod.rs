@@ -254,7 +254,9 @@ mod tests {
 
         let f32s = [(DType::F32, 1e-4)];
         // The last has groups of more rows than a tile, and sums longer than a step.
-        for [rows, per_row, count, inputs, outputs] in SIZES.into_iter().chain([[150, 2, 3, 70, 90]]) {
+        for [rows, per_row, count, inputs, outputs] in
+            SIZES.into_iter().chain([[150, 2, 3, 70, 90]])
+        {
             let groups = groups(rows, per_row, count);
             agrees_in(
                 &f32s,

@@ -265,7 +265,8 @@ impl Widths {
         let (d, a) = (t.hidden_size as u64, self.adapted);
         let (nq, nk, h) = self.queries_keys_and_hidden(n);
         let q = n * (t.head_dim * t.num_attention_heads) as u64;
-        let attended = u64::from(a.o) * q * self.c + self.by_attention(a.o, q, n * t.num_attention_heads as u64);
+        let attended = u64::from(a.o) * q * self.c
+            + self.by_attention(a.o, q, n * t.num_attention_heads as u64);
         let inputs = match self.dropout {
             true => a.qkv * h + attended,
             false => h.min(a.qkv * h) + attended,
@@ -336,6 +337,8 @@ impl Widths {
         let (d, vocabulary) = (t.hidden_size as u64, t.vocab_size as u64);
         let rows = supervised.min((CHUNK_ELEMENTS / vocabulary).max(1));
         let logits = self.wide * rows * vocabulary;
-        (self.dense_head + self.packed_head) * d * vocabulary + logits + 6 * self.wide * supervised * d
+        (self.dense_head + self.packed_head) * d * vocabulary
+            + logits
+            + 6 * self.wide * supervised * d
     }
 }

@@ -137,8 +137,9 @@ mod tests {
         for (pass, element, head_dim) in cases {
             let text = text(pass, element, head_dim);
             let (name, only) = (element.name(), pass.number());
-            let macros =
-                format!("#define ELEMENT {name}\n#define HEAD_DIM {head_dim}\n#define ONLY {only}\n");
+            let macros = format!(
+                "#define ELEMENT {name}\n#define HEAD_DIM {head_dim}\n#define ONLY {only}\n"
+            );
             assert!(text.starts_with(&macros));
             assert!(!text.contains("#include") && !text.contains("#pragma once"));
             let kept = |line: &&str| !line.starts_with("#include") && *line != "#pragma once";
@@ -154,7 +155,12 @@ mod tests {
                 assert_eq!(text.matches(&name).count(), 1, "{name}");
                 let only = format!("ONLY == {}\nextern", pass.number());
                 let before = text.split(&name).next().expect("a text before it");
-                assert!(before.rsplit("#if").next().is_some_and(|near| near.contains(&only)));
+                assert!(
+                    before
+                        .rsplit("#if")
+                        .next()
+                        .is_some_and(|near| near.contains(&only))
+                );
             }
         }
     }
