@@ -3,6 +3,21 @@
 use burn::tensor::Tensor;
 use vlft_base::{Diagnostic, Kind, Result};
 
+/// The message of what failed for want of GPU memory.
+pub const GPU_IS_FULL: &str = "the GPU's memory is full";
+
+/// `text`: all that CubeCL says. Its own words and those of the CUDA driver; it has no type for it.
+fn failure(text: &str) -> Diagnostic {
+    let full = ["out of device memory", "OUT_OF_MEMORY", "out of memory"];
+    let message = match full.iter().any(|words| text.contains(words)) {
+        true => GPU_IS_FULL,
+        false => "the GPU could not do what was asked of it",
+    };
+    Diagnostic::error(message)
+        .with_kind(Kind::Device)
+        .caused_by(text)
+}
+
 /// Numbers that a GPU may not have computed yet: reading them waits for all that was asked of it
 /// before. On a CPU they are there.
 pub struct Awaited(Tensor<1>);
@@ -30,13 +45,26 @@ impl Awaited {
             return Ok(Vec::new());
         }
         let all = Tensor::cat(several.into_iter().map(|numbers| numbers.0).collect(), 0);
-        let all = all.try_into_data().map_err(|error| {
-            Diagnostic::error("the GPU could not do what was asked of it")
-                .with_kind(Kind::Device)
-                .caused_by(error)
-        })?;
+        let all = all
+            .try_into_data()
+            .map_err(|error| failure(&error.to_string()))?;
         let mut all = all.iter::<f32>();
         let mut next = |length: usize| all.by_ref().take(length).collect();
         Ok(lengths.into_iter().map(&mut next).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_gpu_is_told_from_a_failed_one() {
+        let full =
+            "An IO error happened\n    Caused by:\n out of device memory allocating 8388608 bytes";
+        assert_eq!(failure(full).message(), GPU_IS_FULL);
+        let failed = failure("cuLaunchKernel failed with status 700, it needed memory");
+        assert_ne!(failed.message(), GPU_IS_FULL);
+        assert_eq!(failed.kind(), Kind::Device);
     }
 }

@@ -26,25 +26,24 @@ pub fn tensor<const R: usize>(
     let wanted = match storage {
         Storage::F32 => DType::F32,
         Storage::Bf16 => DType::BF16,
-        // WGSL, on which the tests run, has no bf16; f32 has all its numbers.
-        Storage::AsStored if stored == Float::Bf16 && device.supports_dtype(DType::BF16) => {
-            DType::BF16
-        }
+        Storage::AsStored if stored == Float::Bf16 => DType::BF16,
         Storage::AsStored => DType::F32,
     };
-    let data = if stored_as == wanted {
-        TensorData::from_bytes_vec(bytes.to_vec(), shape, wanted)
+    // WGSL, on which the tests run, has no bf16; f32 has all its numbers.
+    let held = match wanted == DType::BF16 && !device.supports_dtype(DType::BF16) {
+        true => DType::F32,
+        false => wanted,
+    };
+    let data = if stored_as == wanted && wanted == held {
+        TensorData::from_bytes_vec(bytes.to_vec(), shape, held)
     } else if wanted == DType::F32 {
         TensorData::new(stored.to_f32(bytes), shape)
     } else {
         let values = stored.to_f32(bytes).into_iter();
         let rounded: Vec<bf16> = values.map(bf16::from_f32).collect();
-        TensorData::new(rounded, shape)
+        TensorData::new(rounded, shape).convert_dtype(held)
     };
     checkpoint.release(name);
     // It stays as long as the model: not among what comes and goes.
-    Ok(
-        device
-            .memory_persistent_allocations(data, |data| Tensor::from_data(data, (device, wanted))),
-    )
+    Ok(device.memory_persistent_allocations(data, |data| Tensor::from_data(data, (device, held))))
 }

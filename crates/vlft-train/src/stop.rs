@@ -45,11 +45,18 @@ impl Stop {
                 with_kept(error, "all steps were made", step, kept)
             }
             Stop::Device(error) => {
+                let hint = match error.message() == vlft_model::GPU_IS_FULL {
+                    true => {
+                        "lower `data.max_pixels`, `data.max_tokens` or `train.micro_batch`; `vlft plan` \
+                         shows what each costs. The same command resumes from the last checkpoint"
+                    }
+                    false => {
+                        "the same command resumes from the last checkpoint; if it fails again, `vlft doctor` \
+                         looks at the driver and the GPU, and `nvidia-smi` at who else uses it"
+                    }
+                };
                 let error = with_kept(error, &in_step(step), step, kept).with_kind(Kind::Device);
-                error.hint(
-                    "lower `data.max_pixels`, `data.max_tokens` or `train.micro_batch`; `vlft plan` shows \
-                     what each costs. The same command resumes from the last checkpoint",
-                )
+                error.hint(hint)
             }
             Stop::NotANumber(error) => with_kept(error, &in_step(step), step, kept),
             Stop::Write(error) => unwritable(error, step, kept.ok().flatten().as_deref()),

@@ -7,7 +7,7 @@ mod entry;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -95,6 +95,20 @@ pub(crate) enum Torn {
 /// The entries of one manifest file.
 pub(crate) fn read_lines(path: &Path, torn: Torn) -> Result<Vec<PageEntry>> {
     let text = input::read_to_string(path).map_err(|e| cannot("read", path, e))?;
+    parse_lines(path, &text, torn)
+}
+
+/// The same; `None` where there is no such file any more.
+pub(crate) fn read_lines_if_there(path: &Path, torn: Torn) -> Result<Option<Vec<PageEntry>>> {
+    match input::read_to_string(path) {
+        // A link that leads nowhere will not go away by itself.
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !path.is_symlink() => Ok(None),
+        Err(e) => Err(cannot("read", path, e)),
+        Ok(text) => parse_lines(path, &text, torn).map(Some),
+    }
+}
+
+fn parse_lines(path: &Path, text: &str, torn: Torn) -> Result<Vec<PageEntry>> {
     let mut pages = Vec::new();
     for (index, line) in text.split_inclusive('\n').enumerate() {
         let whole = line.ends_with('\n');

@@ -17,6 +17,7 @@ use super::report::Tally;
 use super::{Options, Shard};
 use crate::manifest::{
     ImageFormat, Manifest, PageEntry, Resolution, Torn, manifests_in, read_lines,
+    read_lines_if_there,
 };
 use crate::pdf::protocol::Known;
 use crate::pdf::{Engine, Reject};
@@ -68,11 +69,13 @@ impl Output {
             };
             let replaced = options.existing == Existing::Replace
                 && (own_files.contains(path) || options.shard.is_none());
-            let pages = match read_lines(path, torn) {
+            let pages = match read_lines_if_there(path, torn) {
                 // A manifest that nobody can read is no reason to keep it.
                 Err(_) if replaced => Vec::new(),
-                Err(_) if fs::symlink_metadata(path).is_err() => return Ok(None),
-                other => other?,
+                other => match other? {
+                    Some(pages) => pages,
+                    None => return Ok(None),
+                },
             };
             if replaced {
                 continue;

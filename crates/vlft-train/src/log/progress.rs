@@ -46,7 +46,7 @@ impl Pace {
             lr: step.lr,
             grad_norm: step.grad_norm,
             tokens_per_second: tokens as f64 / seconds.max(1e-9),
-            memory_bytes: resident_bytes(),
+            memory_bytes: step.device_bytes.or_else(resident_bytes),
             eta: Duration::try_from_secs_f64(eta).unwrap_or_default(),
             waiting: waiting(data_seconds, seconds),
             eval: None,
