@@ -257,7 +257,7 @@ type ReadLine = std::result::Result<Line, Problem>;
 /// Enough lines to keep all cores busy, few enough not to fill the memory: there are three batches at a
 /// time, and records take five times the room of their lines.
 fn next_batch(lines: &mut Lines) -> Result<Option<Vec<ReadLine>>> {
-    const MAX_LINES: usize = 512;
+    const MAX_LINES: usize = 2048;
     const MAX_BYTES: usize = 16 << 20;
     let mut batch = Vec::new();
     let mut bytes = 0;
