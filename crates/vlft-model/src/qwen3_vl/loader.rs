@@ -200,6 +200,7 @@ impl<'a> Loader<'a> {
             return Ok(matrix);
         }
         let mut values = self.checkpoint.values(name)?;
+        self.checkpoint.release(name);
         if let Some([rows, columns]) = turn {
             values = transposed(&values, rows, columns);
         }
