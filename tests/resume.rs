@@ -183,6 +183,18 @@ fn left_overs_of_every_moment_are_no_checkpoint() {
         assert!(adapter(&run) == bytes, "{whole}");
         assert_eq!(names(&run.join("checkpoints")), ["step-5", "step-6"]);
     }
+
+    // After the last checkpoint got its name, before the one that it makes surplus went.
+    fs::remove_dir_all(run.join("adapter")).unwrap();
+    let surplus = run.join("checkpoints/step-4");
+    fs::create_dir(&surplus).unwrap();
+    for name in &files {
+        fs::copy(step_6.join(name), surplus.join(name)).unwrap();
+    }
+    let said = train(root, &few);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(names(&run.join("checkpoints")), ["step-5", "step-6"]);
+    assert!(adapter(&run) == bytes);
 }
 
 fn config(base: &str, data: &str) -> String {

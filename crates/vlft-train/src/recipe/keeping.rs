@@ -76,6 +76,8 @@ impl Trainer<'_> {
         journal: &mut Journal,
         observe: Observer,
     ) -> Result<Summary, Stop> {
+        // Killed between the last checkpoint and its pruning, a run has no step left that prunes.
+        self.prune(journal).map_err(Stop::Write)?;
         let adapter = self.run.adapter();
         self.write_adapter(&adapter, progress)
             .map_err(Stop::Write)?;
