@@ -416,6 +416,12 @@ fn what_does_not_fit_is_told_with_the_change_that_makes_it_fit() {
     let third = change(&[&["--gpu", "16GiB"], &eight_at_once[..]].concat());
     assert_eq!(third["set"][0], "train.micro_batch = 1");
     assert_eq!(third["set"][1], "train.accumulate = 128");
+    // One page of a million pixels at a time, nearly at the limit: the inputs of blocks make the difference.
+    let (_, tight) = planned(dir.path(), &["--set", "model.base=nf4"]);
+    let bytes = tight["memory"]["total_bytes"].as_u64().unwrap();
+    let gpu = format!("{}MiB", (bytes as f64 / 0.95) as u64 / (1 << 20) - 50);
+    let fourth = change(&["--gpu", &gpu, "--set", "model.base=nf4"]);
+    assert_eq!(fourth["set"], json!(["train.activation_offloading = true"]));
     assert_eq!(change(&["--gpu", "2GiB"]), Value::Null);
 
     let said = plan(dir.path(), &["--gpu", "16GiB"]);

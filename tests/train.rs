@@ -255,7 +255,11 @@ fn settings_without_effect_are_said() {
     let config = fs::read_to_string(dir.path().join("c.toml")).unwrap();
     let without_val: Vec<&str> = config.lines().filter(|l| !l.starts_with("val =")).collect();
     fs::write(dir.path().join("c.toml"), without_val.join("\n")).unwrap();
-    let sets = ["eval.patience=2", "train.vision_learning_rate=1e-5"];
+    let sets = [
+        "eval.patience=2",
+        "train.vision_learning_rate=1e-5",
+        "train.activation_offloading=true",
+    ];
     let sets = sets.iter().flat_map(|set| ["--set", *set]);
     let command: Vec<&str> = ["train", "c.toml", "--out", "run"]
         .into_iter()
@@ -266,6 +270,7 @@ fn settings_without_effect_are_said() {
     for told in [
         "warning: `eval.patience` has no effect without `data.val`\n",
         "warning: `train.vision_learning_rate` has no effect: nothing there is adapted\n",
+        "warning: `train.activation_offloading` has no effect on a CPU\n",
     ] {
         assert!(said.stderr.contains(told), "{told}\n{}", said.stderr);
     }

@@ -3,16 +3,19 @@
 //! Kernels read and write 16 or 32 bits and compute in f32. Sums have one order: each unit of a cube
 //! adds up its own values in theirs, then the units are added as a tree.
 
-use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
-use burn::tensor::{DType, Shape};
+use burn::backend::{
+    BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind, TensorMetadata,
+};
+use burn::tensor::{DType, Shape, Tensor};
+use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 /// Units of a cube that works on one row at most.
-const MAX_UNITS: usize = 256;
+pub(crate) const MAX_UNITS: usize = 256;
 /// wgpu allows 65 535 cubes along an axis.
 const MAX_CUBES: usize = 1 << 15;
 
@@ -79,7 +82,7 @@ impl Flat {
 }
 
 /// Along two axes, so that there may be many; the last may have nothing to do.
-fn cubes(count: usize) -> CubeCount {
+pub(crate) fn cubes(count: usize) -> CubeCount {
     let x = count.clamp(1, MAX_CUBES);
     CubeCount::Static(x as u32, count.div_ceil(x) as u32, 1)
 }
@@ -89,6 +92,22 @@ pub(crate) fn vector_size(client: &Client, length: usize) -> VectorSize {
     let sizes = client.io_optimized_vector_sizes(size_of::<f32>());
     let fitting = sizes.filter(|size| *size <= 4 && length.is_multiple_of(*size));
     fitting.max().unwrap_or(1)
+}
+
+/// The backend's own tensor of an untracked one.
+pub(crate) fn primitive(x: Tensor<2>) -> CubeTensor {
+    match x.into_dispatch().kind {
+        DispatchTensorKind::Cube(BackendTensor::Float(x)) => x,
+        _ => panic!("an untracked tensor on a GPU"),
+    }
+}
+
+pub(crate) fn tensor(x: CubeTensor) -> Tensor<2> {
+    let kind = DispatchTensorKind::Cube(BackendTensor::<CubeBackend>::Float(x));
+    Tensor::from_dispatch(DispatchTensor {
+        kind,
+        autodiff: DispatchAutodiffContext::Disabled,
+    })
 }
 
 /// The same values, row by row.

@@ -7,7 +7,7 @@ use vlft_base::{Diagnostic, Kind, Result};
 pub const GPU_IS_FULL: &str = "the GPU's memory is full";
 
 /// `text`: all that CubeCL says. Its own words and those of the CUDA driver; it has no type for it.
-fn failure(text: &str) -> Diagnostic {
+pub(crate) fn failure(text: &str) -> Diagnostic {
     let full = ["out of device memory", "OUT_OF_MEMORY", "out of memory"];
     let message = match full.iter().any(|words| text.contains(words)) {
         true => GPU_IS_FULL,

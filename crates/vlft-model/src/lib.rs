@@ -15,5 +15,5 @@ pub use adapter::{read_adapter, tensors_to_bytes, write_adapter};
 pub use awaited::{Awaited, GPU_IS_FULL};
 pub use frozen::{Frozen, Quantization};
 pub use lora::{AdapterGradients, Adapters};
-pub use qwen3_vl::{Compute, Head, Inputs, Neftune, Qwen3Vl, Stage, Targets};
+pub use qwen3_vl::{Checkpointing, Compute, Head, Inputs, Neftune, Qwen3Vl, Stage, Targets};
 pub use tensor::tensor;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use vlft_checkpoint::{
     Checkpoint, Config, Layout, LoraSpec, LoraTargets, Storage, write_random_weights,
 };
-use vlft_model::{AdapterGradients, Adapters, Frozen, Inputs, Qwen3Vl, Targets};
+use vlft_model::{AdapterGradients, Adapters, Checkpointing, Frozen, Inputs, Qwen3Vl, Targets};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -85,7 +85,7 @@ fn load(dir: &Path, frozen: Frozen) -> Loaded {
 }
 
 impl Loaded {
-    fn step(&self, ids: &[i32], by_blocks: bool) -> (Vec<f32>, AdapterGradients) {
+    fn step(&self, ids: &[i32], checkpointing: Checkpointing) -> (Vec<f32>, AdapterGradients) {
         let mut gradients = AdapterGradients::new(self.adapters.pairs().len());
         let (inputs, targets) = (row(ids), targets(ids));
         let nll = self.model.nll_and_gradients(
@@ -93,10 +93,10 @@ impl Loaded {
             &targets,
             &self.adapters,
             1.0,
-            by_blocks,
+            checkpointing,
             &mut gradients,
         );
-        (nll.values().unwrap(), gradients)
+        (nll.unwrap().values().unwrap(), gradients)
     }
 
     fn one_by_one(self) -> Self {
@@ -125,9 +125,9 @@ fn grouped_experts_agree_with_one_after_the_other() {
         let fast = load(&fixture(name), Frozen::as_stored());
         let slow = load(&fixture(name), Frozen::as_stored()).one_by_one();
         let ids = ids(37, 1);
-        for by_blocks in [false, true] {
-            let (fast_nll, fast) = fast.step(&ids, by_blocks);
-            let (slow_nll, slow) = slow.step(&ids, by_blocks);
+        for checkpointing in [Checkpointing::Off, Checkpointing::On] {
+            let (fast_nll, fast) = fast.step(&ids, checkpointing);
+            let (slow_nll, slow) = slow.step(&ids, checkpointing);
             near(&fast_nll, &slow_nll, 1e-5, name);
             for (fast, slow) in fast.pairs().iter().zip(slow.pairs()) {
                 let (fast, slow) = (fast.as_ref().unwrap(), slow.as_ref().unwrap());
@@ -144,7 +144,9 @@ fn a_step_has_the_same_bits_every_time() {
     let ids = ids(40, 2);
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        let (nll, gradients) = pool.unwrap().install(|| loaded.step(&ids, true));
+        let (nll, gradients) = pool
+            .unwrap()
+            .install(|| loaded.step(&ids, Checkpointing::On));
         let pairs = gradients.pairs().iter().flatten();
         let bits = pairs.flat_map(|pair| [values(&pair.a), values(&pair.b)]);
         (nll, bits.collect::<Vec<_>>())
@@ -202,8 +204,8 @@ fn experts_may_lie_as_published_or_as_transformers_saves_them() {
                 cache: None,
             }),
         };
-        let (published, _) = load(&fixture("moe"), frozen()).step(&ids, true);
-        let (saved, _) = load(scratch.path(), frozen()).step(&ids, true);
+        let (published, _) = load(&fixture("moe"), frozen()).step(&ids, Checkpointing::On);
+        let (saved, _) = load(scratch.path(), frozen()).step(&ids, Checkpointing::On);
         near(&published, &saved, 1e-6, "both ways");
     }
 }
@@ -229,8 +231,8 @@ fn a_stack_of_another_shape_is_named() {
 fn samples_packed_into_one_row_go_their_own_ways() {
     let loaded = load(&fixture("moe"), Frozen::as_stored());
     let (first, second) = (ids(17, 4), ids(23, 5));
-    let (alone_first, _) = loaded.step(&first, true);
-    let (alone_second, _) = loaded.step(&second, true);
+    let (alone_first, _) = loaded.step(&first, Checkpointing::On);
+    let (alone_second, _) = loaded.step(&second, Checkpointing::On);
 
     let both = [first.clone(), second.clone()].concat();
     let mut inputs = row(&both);
@@ -305,7 +307,7 @@ fn a_step_is_five_times_as_fast_as_with_a_loop_over_experts() {
         for round in 0..31 {
             for (i, model) in models.iter().enumerate() {
                 let (start, before) = (Instant::now(), processor_time());
-                model.step(&ids, true);
+                model.step(&ids, Checkpointing::On);
                 if round > 0 {
                     wall[i].push(start.elapsed().as_secs_f64() * 1e3);
                     busy[i] += processor_time() - before;

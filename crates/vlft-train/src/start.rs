@@ -26,7 +26,7 @@ pub(crate) fn adapters(
         );
     }
     check_rank(&layout, warn)?;
-    without_effect(config, &layout, warn);
+    without_effect(config, &layout, device, warn);
     let Some(dir) = &lora.init else {
         let adapters = Adapters::init(&layout, config.train.seed, device);
         return Ok((layout, adapters));
@@ -92,7 +92,12 @@ fn check_rank(layout: &Layout, warn: &mut dyn FnMut(Diagnostic)) -> Result<()> {
 }
 
 /// Keys that were set and change nothing.
-fn without_effect(config: &Config, layout: &Layout, warn: &mut dyn FnMut(Diagnostic)) {
+fn without_effect(
+    config: &Config,
+    layout: &Layout,
+    device: &burn::tensor::Device,
+    warn: &mut dyn FnMut(Diagnostic),
+) {
     let (train, eval) = (&config.train, &config.eval);
     let adapted = |group| layout.modules.iter().any(|module| module.group() == group);
     let rates = [
@@ -118,6 +123,19 @@ fn without_effect(config: &Config, layout: &Layout, warn: &mut dyn FnMut(Diagnos
                 .hint(format!("`lora.{switch} = true` adapts it")),
             );
         }
+    }
+    if train.activation_offloading && !train.gradient_checkpointing {
+        warn(
+            Diagnostic::warning(
+                "`train.activation_offloading` has no effect without `train.gradient_checkpointing`",
+            )
+            .hint("what is offloaded are the inputs of blocks that are run again"),
+        );
+    } else if train.activation_offloading && *device == burn::tensor::Device::flex() {
+        warn(
+            Diagnostic::warning("`train.activation_offloading` has no effect on a CPU")
+                .hint("its memory is the host's already"),
+        );
     }
     let asked = [
         ("samples", eval.samples as u64),

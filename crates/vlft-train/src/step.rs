@@ -77,9 +77,9 @@ pub(crate) fn accumulate(
             &targets,
             &adapters,
             scale,
-            train.gradient_checkpointing,
+            train.checkpointing(),
             &mut gradients,
-        );
+        )?;
         weight += targets.weight() * scale;
         supervised_tokens += targets.ids.len() as u64;
         computing.push(nll);

@@ -18,7 +18,7 @@ use burn::tensor::{Device as Flex, Tensor};
 use serde_json::Value;
 use vlft_checkpoint::{Checkpoint, Config as ModelConfig};
 use vlft_dataset::record::Record;
-use vlft_model::{AdapterGradients, Adapters, Frozen, Inputs, Qwen3Vl};
+use vlft_model::{AdapterGradients, Adapters, Checkpointing, Frozen, Inputs, Qwen3Vl};
 use vlft_processor::processor::{Options as Limits, Processor};
 use vlft_processor::sample::Sample;
 use vlft_train::config::{Base, Config};
@@ -96,10 +96,14 @@ fn all_gradients(device: &Flex) {
         let batch = samples.batch(&indices).unwrap();
         let expected = Checkpoint::open_file(&root.join(format!("{name}.safetensors"))).unwrap();
 
-        for checkpointing in [false, true] {
+        for checkpointing in [
+            Checkpointing::Off,
+            Checkpointing::On,
+            Checkpointing::Offloaded,
+        ] {
             let mut gradients = AdapterGradients::new(layout.modules.len());
             let scale = 1.0 / batch.targets.ids.len() as f64;
-            model.nll_and_gradients(
+            let asked = model.nll_and_gradients(
                 &batch.inputs,
                 &batch.targets,
                 &adapters,
@@ -107,6 +111,7 @@ fn all_gradients(device: &Flex) {
                 checkpointing,
                 &mut gradients,
             );
+            asked.unwrap();
             let mut worst = 0f64;
             for (module, pair) in layout.modules.iter().zip(gradients.pairs()) {
                 let Some(pair) = pair else {
@@ -120,7 +125,7 @@ fn all_gradients(device: &Flex) {
                 }
             }
             let modules = layout.modules.len();
-            println!("{name}: {modules} modules, by blocks {checkpointing}, worst {worst:e}");
+            println!("{name}: {modules} modules, checkpointing {checkpointing:?}, worst {worst:e}");
         }
     }
 }

@@ -1,13 +1,11 @@
 //! A unit for each vector of an update; several cubes for the squares of each matrix.
 
-use burn::backend::{BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind};
 use burn::tensor::{DType, Shape, Tensor};
-use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::Update;
-use crate::cube::{Flat, contiguous, room, sum_of_cube, sum_of_vector};
+use crate::cube::{Flat, contiguous, primitive, room, sum_of_cube, sum_of_vector, tensor};
 
 /// Cubes that share a matrix.
 const PARTS: usize = 32;
@@ -80,21 +78,6 @@ fn own(x: CubeTensor) -> CubeTensor {
         true => x,
         false => x.copy(),
     }
-}
-
-fn primitive(x: Tensor<2>) -> CubeTensor {
-    match x.into_dispatch().kind {
-        DispatchTensorKind::Cube(BackendTensor::Float(x)) => x,
-        _ => panic!("an untracked tensor on a GPU"),
-    }
-}
-
-fn tensor(x: CubeTensor) -> Tensor<2> {
-    let kind = DispatchTensorKind::Cube(BackendTensor::<CubeBackend>::Float(x));
-    Tensor::from_dispatch(DispatchTensor {
-        kind,
-        autodiff: DispatchAutodiffContext::Disabled,
-    })
 }
 
 #[cube(launch)]

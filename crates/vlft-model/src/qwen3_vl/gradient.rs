@@ -4,30 +4,51 @@
 use std::ops::Range;
 
 use burn::tensor::{IndexingUpdateOp, Tensor, TensorData};
+use vlft_base::Result;
 use vlft_kernels::cotangent::cotangent;
 use vlft_kernels::cross_entropy::cross_entropy;
+use vlft_kernels::offload::Stack;
 use vlft_kernels::{among_workers, widened};
 
 use super::{Inputs, Qwen3Vl, Stage, Targets};
-use crate::awaited::Awaited;
+use crate::awaited::{Awaited, failure};
 use crate::linear::as_type;
 use crate::lora::{AdapterGradients, Adapters};
+
+/// What a forward keeps for its backward, from the most memory of the device to the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checkpointing {
+    /// Every activation.
+    Off,
+    /// The inputs of blocks, which are run again on the way back.
+    On,
+    /// The same, in the host's memory if the model is on a GPU.
+    Offloaded,
+}
 
 impl Qwen3Vl {
     /// Adds `scale` times the gradient of the weighted sum of negative log-likelihoods to `gradients`
     /// and returns the likelihoods (neither scaled nor weighted), one per target.
+    ///
+    /// # Errors
+    /// Block inputs were to be offloaded, and the GPU could not compute or copy one.
     pub fn nll_and_gradients(
         &self,
         inputs: &Inputs,
         targets: &Targets,
         adapters: &Adapters,
         scale: f64,
-        checkpointing: bool,
+        checkpointing: Checkpointing,
         gradients: &mut AdapterGradients,
-    ) -> Awaited {
+    ) -> Result<Awaited> {
+        let stack = || Stack::new(checkpointing == Checkpointing::Offloaded);
         among_workers(&self.device, || match checkpointing {
-            true => self.backward_by_blocks(inputs, targets, adapters, scale, gradients),
-            false => self.backward_at_once(inputs, targets, adapters, scale, gradients),
+            Checkpointing::Off => {
+                Ok(self.backward_at_once(inputs, targets, adapters, scale, gradients))
+            }
+            Checkpointing::On | Checkpointing::Offloaded => {
+                self.backward_by_blocks(inputs, targets, adapters, scale, stack, gradients)
+            }
         })
     }
 
@@ -57,16 +78,16 @@ impl Qwen3Vl {
         targets: &Targets,
         adapters: &Adapters,
         scale: f64,
+        stack: impl Fn() -> Stack,
         gradients: &mut AdapterGradients,
-    ) -> Awaited {
+    ) -> Result<Awaited> {
         let adapted = |ranges: &[Range<usize>]| ranges.iter().position(|range| !range.is_empty());
         let mergers_adapted =
             !self.merger_adapters.is_empty() || adapted(&self.deepstack_adapters).is_some();
         let first_block = adapted(&self.vision_block_adapters);
         let images_adapted = mergers_adapted || first_block.is_some();
 
-        let mut layer_inputs = Vec::new();
-        let mut vision_inputs = Vec::new();
+        let (mut layer_inputs, mut vision_inputs) = (stack(), stack());
         let mut vision_output = None;
         let hidden = self.hidden_states(inputs, adapters, &mut |stage, x| match stage {
             Stage::LayerInput(_) => layer_inputs.push(x.clone()),
@@ -108,14 +129,14 @@ impl Qwen3Vl {
                 d_deepstack[i] = Some(dy.clone().select(0, rows.clone()));
             }
             let block = Block {
-                input: layer_inputs.pop().expect("one input was kept per layer"),
+                input: last(&mut layer_inputs)?,
                 adapters: self.layer_adapters[i].clone(),
                 needs_dx: i > first_layer || train_images,
             };
             let run = |x, adapters: &Adapters| layer.forward(x, &context, adapters);
             match block.backward(dy, adapters, gradients, run) {
                 Some(dx) => dy = dx,
-                None => return nll,
+                None => return Ok(nll),
             }
         }
         if let (Some(rows), Some(output)) = (image_rows, vision_output) {
@@ -125,9 +146,9 @@ impl Qwen3Vl {
                 d_merged: dy.select(0, rows),
                 d_deepstack,
             };
-            self.vision_backward(outputs, first_block, inputs, adapters, gradients);
+            self.vision_backward(outputs, first_block, inputs, adapters, gradients)?;
         }
-        nll
+        Ok(nll)
     }
 
     /// The vision tower, last to first: the final merger, then the blocks with their deepstack
@@ -139,10 +160,10 @@ impl Qwen3Vl {
         inputs: &Inputs,
         adapters: &Adapters,
         gradients: &mut AdapterGradients,
-    ) {
+    ) -> Result<()> {
         let vision = &self.visual;
         let context = vision.context(&inputs.grid_thw, &self.device);
-        let mut output = outputs.last;
+        let (mut output, mut block_inputs) = (outputs.last, outputs.inputs);
         let mut d_deepstack = outputs.d_deepstack;
         let merger = Block {
             input: output.clone(),
@@ -152,8 +173,8 @@ impl Qwen3Vl {
         let mut dy = merger.backward(outputs.d_merged, adapters, gradients, |x, adapters| {
             vision.merger.forward(x, adapters)
         });
-        let blocks = vision.blocks.iter().zip(outputs.inputs).enumerate();
-        for (i, (block, input)) in blocks.rev() {
+        for (i, block) in vision.blocks.iter().enumerate().rev() {
+            let input = last(&mut block_inputs)?;
             if let Some(number) = vision.deepstack_merger(i) {
                 let d_feature = d_deepstack
                     .pop()
@@ -189,6 +210,7 @@ impl Qwen3Vl {
                 block.forward(x, &context, adapters)
             });
         }
+        Ok(())
     }
 
     /// Norm, head and loss of the supervised rows. The tracked scalar returned has the gradient
@@ -212,12 +234,18 @@ impl Qwen3Vl {
 /// What the forward left of the vision tower, and the gradients that reach it.
 struct VisionOutputs {
     /// Of each block.
-    inputs: Vec<Tensor<2>>,
+    inputs: Stack,
     /// The last block's output.
     last: Tensor<2>,
     d_merged: Tensor<2>,
     /// In the order of the features.
     d_deepstack: Vec<Option<Tensor<2>>>,
+}
+
+/// The last input that the forward kept: it kept one per block.
+fn last(inputs: &mut Stack) -> Result<Tensor<2>> {
+    let input = inputs.pop().map_err(|error| failure(&error))?;
+    Ok(input.expect("one input was kept per block"))
 }
 
 /// One block to be run again with a tape.

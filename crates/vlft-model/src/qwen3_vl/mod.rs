@@ -26,6 +26,7 @@ use vlft_kernels::random::{Key, uniform};
 
 pub use answers::Head;
 pub use decode::PromptImages;
+pub use gradient::Checkpointing;
 pub use vision::PositionTaps;
 
 use crate::frozen::Frozen;

@@ -6,7 +6,8 @@ use vlft_base::Result;
 use vlft_checkpoint::TextConfig;
 use vlft_kernels::attention::{Pattern, attention};
 use vlft_kernels::experts::Wanted;
-use vlft_kernels::{activation, norm, rotary::rotary, widened};
+use vlft_kernels::qk_norm::qk_norm;
+use vlft_kernels::{activation, norm, widened};
 
 use super::experts::SparseMlp;
 use super::loader::Loader;
@@ -41,7 +42,6 @@ struct Attention {
     o_proj: Linear,
     q_norm: RmsNorm,
     k_norm: RmsNorm,
-    head_dim: usize,
 }
 
 pub(super) struct DenseMlp {
@@ -114,7 +114,6 @@ impl TextModel {
                     o_proj: loader.linear(&format!("{path}.self_attn.o_proj"))?,
                     q_norm: norm(format!("{path}.self_attn.q_norm"))?,
                     k_norm: norm(format!("{path}.self_attn.k_norm"))?,
-                    head_dim: config.head_dim,
                 },
                 mlp: match config.experts_of(i) {
                     Some(experts) => {
@@ -178,17 +177,13 @@ impl Attention {
         let k = projected(&self.k_proj);
         let v = projected(&self.v_proj);
         // QK-norm comes before the rotation; its one weight vector is shared by the heads.
-        let q = rotary(self.head_norm(&self.q_norm, q), cos, sin);
-        let k = rotary(self.head_norm(&self.k_norm, k), cos, sin);
+        let normal = |x, norm: &RmsNorm| {
+            let weight = widened(norm.weight.clone());
+            qk_norm(x, weight, norm.eps, cos, sin)
+        };
+        let (q, k) = (normal(q, &self.q_norm), normal(k, &self.k_norm));
         let attended = as_type(attention(q, k, v, &context.pattern), dtype);
         self.o_proj.forward(attended, adapters)
-    }
-
-    /// Normalises each head of `[N, H D]` by itself.
-    fn head_norm(&self, norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
-        let [n, width] = x.dims();
-        let heads = x.reshape([n * width / self.head_dim, self.head_dim]);
-        norm.forward(heads).reshape([n, width])
     }
 }
 

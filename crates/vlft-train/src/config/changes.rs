@@ -33,7 +33,7 @@ impl fmt::Display for Change {
 /// steps mean (the modules, the weights below them, which sample belongs to which step), so a run
 /// with another value is another run. Paths may change when the content is the same: that is
 /// checked on its own.
-const CHANGEABLE: [&str; 23] = [
+const CHANGEABLE: [&str; 24] = [
     "model.path",
     "model.nf4_cache",
     "data.train",
@@ -57,6 +57,7 @@ const CHANGEABLE: [&str; 23] = [
     "train.eps",
     "train.max_grad_norm",
     "train.gradient_checkpointing",
+    "train.activation_offloading",
 ];
 
 /// Tables whose keys say how a run is watched and kept, not what it computes.

@@ -154,6 +154,7 @@ max_grad_norm = 0
 loss_average = "micro_batch"
 neftune_alpha = 5
 gradient_checkpointing = false
+activation_offloading = true
 seed = 7
 [eval]
 every_steps = 5
@@ -223,6 +224,7 @@ keep = 1
             loss_average: LossAverage::MicroBatch,
             neftune_alpha: 5.0,
             gradient_checkpointing: false,
+            activation_offloading: true,
             seed: 7,
         },
         eval: EvalConfig {

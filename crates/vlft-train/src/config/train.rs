@@ -1,6 +1,7 @@
 //! `[train]`: the steps and the optimiser.
 
 use serde::Serialize;
+use vlft_model::Checkpointing;
 
 use super::reader::{ANY, Bound, Choice, Section};
 
@@ -29,6 +30,8 @@ pub struct TrainConfig {
     /// Noise on the token embeddings; 0 is off.
     pub neftune_alpha: f64,
     pub gradient_checkpointing: bool,
+    /// Where the inputs of blocks wait for the backward: in the host's memory.
+    pub activation_offloading: bool,
     pub seed: u64,
 }
 
@@ -70,6 +73,7 @@ impl Default for TrainConfig {
             loss_average: LossAverage::Token,
             neftune_alpha: 0.0,
             gradient_checkpointing: true,
+            activation_offloading: false,
             seed: 42,
         }
     }
@@ -148,7 +152,23 @@ impl TrainConfig {
                 d.gradient_checkpointing,
                 "keep block inputs only, recompute backwards",
             ),
+            activation_offloading: s.boolean(
+                "activation_offloading",
+                d.activation_offloading,
+                "block inputs wait in the host's memory, not in the GPU's",
+            ),
             seed: s.count("seed", d.seed, 0..=ANY, "of the order and of A"),
+        }
+    }
+}
+
+impl TrainConfig {
+    /// What a forward keeps for its backward.
+    pub fn checkpointing(&self) -> Checkpointing {
+        match (self.gradient_checkpointing, self.activation_offloading) {
+            (false, _) => Checkpointing::Off,
+            (true, false) => Checkpointing::On,
+            (true, true) => Checkpointing::Offloaded,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use vlft_base::{Result, format};
+use vlft_model::Checkpointing;
 
 use super::{Place, Problem};
 use crate::config::{Base, Config, TooLong};
@@ -31,7 +32,7 @@ pub(super) fn first_that_fits(
         }
         Ok(problem.solve(config, &sizes, place)?.memory.total_bytes)
     };
-    for (changed, set, price) in simple_changes(config) {
+    for (changed, set, price) in simple_changes(config, place) {
         let total_bytes = total(&changed)?;
         if total_bytes <= available {
             return Ok(Some(Change {
@@ -104,7 +105,7 @@ pub(super) fn first_that_fits(
 }
 
 /// What can be tried without searching: the changed config, the keys, and the price.
-fn simple_changes(config: &Config) -> Vec<(Config, Vec<String>, String)> {
+fn simple_changes(config: &Config, place: Place) -> Vec<(Config, Vec<String>, String)> {
     let mut changes = Vec::new();
     let mut add = |set: Vec<String>, price: &str, change: &dyn Fn(&mut Config)| {
         let mut changed = config.clone();
@@ -153,6 +154,14 @@ fn simple_changes(config: &Config) -> Vec<(Config, Vec<String>, String)> {
             c.train.accumulate = accumulate;
             c.data.group_by_length = false;
         });
+    }
+    let is_offloading = train.checkpointing() == Checkpointing::Offloaded;
+    if place == Place::Gpu && train.gradient_checkpointing && !is_offloading {
+        add(
+            vec!["train.activation_offloading = true".into()],
+            "a few percent slower, pinned memory of the host",
+            &|c| c.train.activation_offloading = true,
+        );
     }
     if data.packing {
         add(

@@ -8,10 +8,13 @@
 
 use serde::Serialize;
 use vlft_checkpoint::{Config as Model, Layout, Part as Quantized};
+use vlft_kernels::offload::ON_THE_WAY;
+use vlft_model::Checkpointing;
 use vlft_processor::pixels::MAX_KEPT_BYTES;
 
 use super::activations::{Activations, Widths};
 use super::load::{Load, Pass, Passes};
+use super::time::Work;
 use crate::config::{Base, Compute, Config};
 
 /// What memory is for.
@@ -119,8 +122,8 @@ pub(crate) struct Setup {
     weights: Weights,
     /// Parameters of A and B.
     adapter_parameters: u64,
-    checkpointing: bool,
-    pub(crate) trains_images: bool,
+    checkpointing: Checkpointing,
+    trains_images: bool,
 }
 
 /// Image tokens whose pixels are held.
@@ -200,13 +203,19 @@ impl Setup {
             widths: Widths::new(config, model, layout, compute, place == Place::Host),
             weights: Weights::of(model, config),
             adapter_parameters: layout.parameters() as u64,
-            checkpointing: config.train.gradient_checkpointing,
+            checkpointing: config.train.checkpointing(),
             trains_images: adapted("model.visual."),
         }
     }
 
-    pub(crate) fn weight_bytes(&self) -> u64 {
-        self.weights.total()
+    /// What decides how long `passes` take.
+    pub(crate) fn work(&self, passes: &Passes) -> Work {
+        Work {
+            gradient_checkpointing: self.checkpointing != Checkpointing::Off,
+            trains_images: self.trains_images,
+            weight_bytes: self.weights.total(),
+            offloaded_bytes: passes.total(|load| self.offloaded(load) as f64),
+        }
     }
 
     /// The largest phase of the whole run.
@@ -263,8 +272,8 @@ impl Setup {
         let held = || self.held(ahead, TRAINED);
         // The tape of every layer, or of one that is run again.
         let tape = match self.checkpointing {
-            true => layer.kept,
-            false => 0,
+            Checkpointing::Off => 0,
+            Checkpointing::On | Checkpointing::Offloaded => layer.kept,
         };
         phases.push(Memory::new(
             Phase::LanguageBackward,
@@ -277,8 +286,8 @@ impl Setup {
         if self.trains_images && load.image_tokens > 0 {
             let block = w.vision_block(self.patches(load));
             let tape = match self.checkpointing {
-                true => block.kept,
-                false => 0,
+                Checkpointing::Off => 0,
+                Checkpointing::On | Checkpointing::Offloaded => block.kept,
             };
             phases.push(Memory::new(
                 Phase::VisionBackward,
@@ -343,10 +352,10 @@ impl Setup {
     /// What the forward of the whole model leaves for the backward.
     fn kept_by_forward(&self, load: &Load, training: bool) -> u64 {
         let w = &self.widths;
-        let layers = self.model.text.num_hidden_layers as u64;
+        let layers = self.on_device(self.model.text.num_hidden_layers);
         let tapes = match self.checkpointing {
-            true => 0,
-            false => w.kept_by_layers(load.tokens),
+            Checkpointing::Off => w.kept_by_layers(load.tokens),
+            Checkpointing::On | Checkpointing::Offloaded => 0,
         };
         layers * w.hidden(load.tokens) + tapes + self.vision_kept(load, training)
     }
@@ -356,11 +365,33 @@ impl Setup {
             return self.widths.vision_hidden(self.patches(load));
         }
         let block = match self.checkpointing {
-            true => 0,
-            false => self.widths.vision_block(self.patches(load)).kept,
+            Checkpointing::Off => self.widths.vision_block(self.patches(load)).kept,
+            Checkpointing::On | Checkpointing::Offloaded => 0,
         };
-        let blocks = self.model.vision.depth as u64;
+        let blocks = self.on_device(self.model.vision.depth);
         (blocks + 1) * (self.widths.vision_hidden(self.patches(load)) + block)
+    }
+
+    /// Of the inputs of `blocks`, those that are in the device's memory at once.
+    fn on_device(&self, blocks: usize) -> u64 {
+        let most = match (self.checkpointing, self.place) {
+            (Checkpointing::Offloaded, Place::Gpu) => ON_THE_WAY,
+            _ => usize::MAX,
+        };
+        blocks.min(most) as u64
+    }
+
+    /// Bytes that wait in the host's memory between the forward and the backward.
+    fn offloaded(&self, load: &Load) -> u64 {
+        if (self.checkpointing, self.place) != (Checkpointing::Offloaded, Place::Gpu) {
+            return 0;
+        }
+        let w = &self.widths;
+        let vision = match self.trains_images {
+            true => self.model.vision.depth as u64 * w.vision_hidden(self.patches(load)),
+            false => 0,
+        };
+        self.model.text.num_hidden_layers as u64 * w.hidden(load.tokens) + vision
     }
 
     fn patches(&self, load: &Load) -> u64 {

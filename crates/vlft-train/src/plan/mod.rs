@@ -35,7 +35,6 @@ use crate::data;
 use crate::order::Order;
 use crate::samples::Size;
 use crate::start::last_part;
-use time::Work;
 
 /// What is asked besides the config.
 #[derive(Clone, Copy, Debug, Default)]
@@ -257,11 +256,7 @@ impl Problem {
 
     fn time(&self, config: &Config, passes: &Passes, gpu: &Gpu, price: Option<f64>) -> Time {
         let setup = Setup::new(config, &self.model, &self.layout, Place::Gpu);
-        let work = Work {
-            gradient_checkpointing: config.train.gradient_checkpointing,
-            trains_images: setup.trains_images,
-            weight_bytes: setup.weight_bytes(),
-        };
+        let work = setup.work(passes);
         Time::of(&self.model, passes, work, gpu, price)
     }
 
@@ -303,11 +298,7 @@ impl RunOfSteps {
             ..Passes::of_steps(&mut order, &sizes, data, train, steps)
         };
         let setup = Setup::new(config, &problem.model, &problem.layout, place);
-        let work = Work {
-            gradient_checkpointing: train.gradient_checkpointing,
-            trains_images: setup.trains_images,
-            weight_bytes: setup.weight_bytes(),
-        };
+        let work = setup.work(&passes);
         Ok(Self {
             operations: Operations::of(&problem.model, &passes, work),
             memory: problem.solve(config, &sizes, place)?.memory,

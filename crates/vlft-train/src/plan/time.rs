@@ -18,6 +18,10 @@ pub const UTILISATION: f64 = 0.35;
 /// The share of the bandwidth at which weights are read.
 const BANDWIDTH_SHARE: f64 = 0.8;
 
+/// Bytes per second between a card and pinned memory of its host: four fifths of PCIe 4.0 with 16 lanes,
+/// which an A6000, an A100 and a 4090 have; an H100 or H200 has twice that.
+const HOST_BANDWIDTH: f64 = 25e9;
+
 /// What a run costs on a card.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Time {
@@ -68,6 +72,8 @@ pub(crate) struct Work {
     pub(crate) trains_images: bool,
     /// Bytes of the frozen weights as they are held.
     pub(crate) weight_bytes: u64,
+    /// Bytes that all passes send to the host's memory, and fetch again.
+    pub(crate) offloaded_bytes: f64,
 }
 
 impl Time {
@@ -85,7 +91,8 @@ impl Time {
         let computing = operations / (gpu.bf16_peak * UTILISATION);
         // A pass over few tokens waits for the weights.
         let reading = count * reads / (gpu.bandwidth * BANDWIDTH_SHARE);
-        let seconds = computing.max(reading);
+        // The copies take their turn among what is computed.
+        let seconds = computing.max(reading) + 2.0 * work.offloaded_bytes / HOST_BANDWIDTH;
         let price = price.or(gpu.price_per_hour);
         Self {
             seconds,

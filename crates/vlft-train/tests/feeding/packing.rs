@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Value, json};
 use vlft_checkpoint::{Checkpoint, Config as ModelConfig, Layout, LoraSpec, Storage};
 use vlft_model::lora::Pair;
-use vlft_model::{AdapterGradients, Adapters, Qwen3Vl};
+use vlft_model::{AdapterGradients, Adapters, Checkpointing, Qwen3Vl};
 use vlft_processor::processor::{Options as Limits, Processor};
 use vlft_train::batch::MicroBatch;
 use vlft_train::config::TooLong;
@@ -88,7 +88,7 @@ fn a_packed_row_has_the_loss_and_the_gradients_of_its_samples() {
         let tokens: usize = one_by_one.iter().map(|batch| batch.tokens).sum();
         assert_eq!((packed.tokens, packed.padding()), (tokens, 0));
 
-        for checkpointing in [true, false] {
+        for checkpointing in [Checkpointing::On, Checkpointing::Off] {
             let run = |batches: &[MicroBatch]| {
                 let mut gradients = AdapterGradients::new(layout.modules.len());
                 let mut nll = Vec::new();
@@ -101,7 +101,7 @@ fn a_packed_row_has_the_loss_and_the_gradients_of_its_samples() {
                         checkpointing,
                         &mut gradients,
                     );
-                    nll.extend(of_batch.values().unwrap());
+                    nll.extend(of_batch.unwrap().values().unwrap());
                 }
                 (nll, gradients)
             };
