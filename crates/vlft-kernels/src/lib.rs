@@ -20,6 +20,7 @@ pub mod dropout;
 pub mod experts;
 pub mod grouped;
 pub mod linear;
+pub mod low_rank;
 pub mod nf4;
 pub mod norm;
 pub mod offload;

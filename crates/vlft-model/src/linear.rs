@@ -68,19 +68,32 @@ impl Linear {
     /// `x`: `[N, in]` -> `[N, out]`. The frozen weight is a constant to autodiff; the adapter never
     /// becomes a dense `W + s B A`.
     pub(crate) fn forward(&self, x: Tensor<2>, adapters: &Adapters) -> Tensor<2> {
-        let y = match &self.weight {
-            Weight::Dense(weight) => linear(x.clone(), weight.clone(), self.bias.clone()),
+        let [y] = forward_together([self], x, adapters);
+        y
+    }
+
+    /// Without the adapter.
+    fn frozen(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.weight {
+            Weight::Dense(weight) => linear(x, weight.clone(), self.bias.clone()),
             Weight::Nf4(matrix) => {
-                let y = matrix.linear(x.clone());
+                let dtype = x.dtype();
+                let y = matrix.linear(x);
                 match &self.bias {
-                    Some(bias) => y + as_type(bias.clone(), x.dtype()).unsqueeze(),
+                    Some(bias) => y + as_type(bias.clone(), dtype).unsqueeze(),
                     None => y,
                 }
             }
-        };
-        match self.adapter {
-            Some(index) => adapters.add_delta(index, y, x),
-            None => y,
         }
     }
+}
+
+/// Layers with one input, `[N, in]` -> `[N, out]` each: their adapters see it once.
+pub(crate) fn forward_together<const K: usize>(
+    layers: [&Linear; K],
+    x: Tensor<2>,
+    adapters: &Adapters,
+) -> [Tensor<2>; K] {
+    let ys = layers.map(|layer| layer.frozen(x.clone()));
+    adapters.add_deltas(layers.map(|layer| layer.adapter), ys, &x)
 }

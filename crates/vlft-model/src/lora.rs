@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use vlft_kernels::adamw;
 use vlft_kernels::dropout::dropout;
-use vlft_kernels::linear::add_low_rank;
+use vlft_kernels::low_rank::{lora_a, lora_b};
 use vlft_kernels::profile::{Family, span};
 use vlft_kernels::random::Key;
 use vlft_kernels::reduce::sum_of_squares;
@@ -118,24 +118,61 @@ impl Adapters {
         tracked
     }
 
-    /// `y + s (x A^T) B^T` of one module, in the type of `x`. `x`: `[N, in]`, `y`: `[N, out]`.
-    pub(crate) fn add_delta(&self, index: usize, y: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
-        let dtype = x.dtype();
-        // The matrices themselves are f32, whatever is computed in.
-        let Pair { a, b } = self.pairs[index].clone();
-        let (a, b) = (as_type(a, dtype), as_type(b, dtype));
-        let x = match self.dropout {
-            None => x,
-            Some(Dropout {
-                probability,
-                seed,
-                pass,
-            }) => {
-                let module = index as u32;
-                dropout(x, probability, Key { seed, pass, module })
+    /// `y + s (x A^T) B^T` for each of some modules with the same input, in the type of `x`; None: `y`.
+    /// `x`: `[N, in]`, `ys`: `[N, out]` each.
+    pub(crate) fn add_deltas<const K: usize>(
+        &self,
+        modules: [Option<usize>; K],
+        ys: [Tensor<2>; K],
+        x: &Tensor<2>,
+    ) -> [Tensor<2>; K] {
+        let adapted: Vec<usize> = modules.into_iter().flatten().collect();
+        let mut middles = self.middles(&adapted, x).into_iter();
+        let mut modules = modules.into_iter();
+        ys.map(|y| match modules.next().flatten() {
+            None => y,
+            Some(module) => {
+                let h = middles.next().expect("one for each adapted module");
+                // The matrices themselves are f32, whatever is computed in.
+                let b = as_type(self.pairs[module].b.clone(), x.dtype());
+                lora_b(y, h, b)
             }
+        })
+    }
+
+    /// `s x A^T` of each: `[N, r]`. One product where they can be one: without dropout, of which each
+    /// module has its own, and with one scale.
+    fn middles(&self, modules: &[usize], x: &Tensor<2>) -> Vec<Tensor<2>> {
+        let scale = |module: &usize| self.scales[*module];
+        let one_scale = modules
+            .windows(2)
+            .all(|two| scale(&two[0]) == scale(&two[1]));
+        let a = |module: &usize| self.pairs[*module].a.clone();
+        if self.dropout.is_some() || !one_scale || modules.len() < 2 {
+            let of = |module: &usize| {
+                let x = self.dropped(*module, x.clone());
+                let dtype = x.dtype();
+                lora_a(x, as_type(a(module), dtype), scale(module))
+            };
+            return modules.iter().map(of).collect();
+        }
+        let all: Vec<_> = modules.iter().map(a).collect();
+        let ranks: Vec<_> = all.iter().map(|a| a.dims()[0]).collect();
+        let all = as_type(Tensor::cat(all, 0), x.dtype());
+        lora_a(x.clone(), all, scale(&modules[0])).split_with_sizes(ranks, 1)
+    }
+
+    fn dropped(&self, module: usize, x: Tensor<2>) -> Tensor<2> {
+        let Some(Dropout {
+            probability,
+            seed,
+            pass,
+        }) = self.dropout
+        else {
+            return x;
         };
-        add_low_rank(y, x, a, b, self.scales[index])
+        let module = module as u32;
+        dropout(x, probability, Key { seed, pass, module })
     }
 }
 

@@ -96,10 +96,10 @@ fn all_gradients(device: &Flex) {
         let batch = samples.batch(&indices).unwrap();
         let expected = Checkpoint::open_file(&root.join(format!("{name}.safetensors"))).unwrap();
 
-        for checkpointing in [
-            Checkpointing::Off,
-            Checkpointing::On,
-            Checkpointing::Offloaded,
+        for (checkpointing, way) in [
+            (Checkpointing::Off, "at once"),
+            (Checkpointing::On, "by blocks"),
+            (Checkpointing::Offloaded, "by offloaded blocks"),
         ] {
             let mut gradients = AdapterGradients::new(layout.modules.len());
             let scale = 1.0 / batch.targets.ids.len() as f64;
@@ -125,7 +125,7 @@ fn all_gradients(device: &Flex) {
                 }
             }
             let modules = layout.modules.len();
-            println!("{name}: {modules} modules, checkpointing {checkpointing:?}, worst {worst:e}");
+            println!("{name}: {modules} modules, {way}, worst {worst:e}");
         }
     }
 }

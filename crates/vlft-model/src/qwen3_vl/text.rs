@@ -12,7 +12,7 @@ use vlft_kernels::{activation, norm, widened};
 use super::experts::SparseMlp;
 use super::loader::Loader;
 use super::rope::RotaryTables;
-use crate::linear::{Linear, Weight, as_type};
+use crate::linear::{Linear, Weight, as_type, forward_together};
 use crate::lora::Adapters;
 
 pub(super) struct TextModel {
@@ -171,11 +171,9 @@ impl Attention {
     fn forward(&self, x: Tensor<2>, context: &TextContext, adapters: &Adapters) -> Tensor<2> {
         // Norms, rotation and softmax compute in f32 whatever the products are in.
         let dtype = x.dtype();
-        let projected = |linear: &Linear| widened(linear.forward(x.clone(), adapters));
         let (cos, sin) = (&context.rotary.cos, &context.rotary.sin);
-        let q = projected(&self.q_proj);
-        let k = projected(&self.k_proj);
-        let v = projected(&self.v_proj);
+        let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
+        let [q, k, v] = forward_together(projections, x, adapters).map(widened);
         // QK-norm comes before the rotation; its one weight vector is shared by the heads.
         let normal = |x, norm: &RmsNorm| {
             let weight = widened(norm.weight.clone());
@@ -190,8 +188,8 @@ impl Attention {
 impl DenseMlp {
     fn forward(&self, x: Tensor<2>, adapters: &Adapters) -> Tensor<2> {
         let dtype = x.dtype();
-        let gate = widened(self.gate_proj.forward(x.clone(), adapters));
-        let up = widened(self.up_proj.forward(x, adapters));
+        let projections = [&self.gate_proj, &self.up_proj];
+        let [gate, up] = forward_together(projections, x, adapters).map(widened);
         let hidden = as_type(activation::swiglu(gate, up), dtype);
         self.down_proj.forward(hidden, adapters)
     }
