@@ -34,9 +34,14 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// The numbers and what lies between the starts of two rows, if columns are adjacent.
-    pub(crate) fn as_rows(&self) -> Option<(&'a [f32], usize)> {
-        (self.column_stride == 1).then_some((self.data, self.row_stride))
+    /// Its rows, if the numbers of one are adjacent.
+    pub(crate) fn lines(&self) -> Option<Lines<'a>> {
+        (self.column_stride == 1).then_some(Lines {
+            data: self.data,
+            stride: self.row_stride,
+            count: self.rows,
+            length: self.columns,
+        })
     }
 
     pub(crate) fn transposed(self) -> Self {
@@ -47,6 +52,23 @@ impl<'a> Matrix<'a> {
             row_stride: self.column_stride,
             column_stride: self.row_stride,
         }
+    }
+}
+
+/// Rows of adjacent numbers.
+#[derive(Clone, Copy)]
+pub(crate) struct Lines<'a> {
+    data: &'a [f32],
+    stride: usize,
+    pub(crate) count: usize,
+    pub(crate) length: usize,
+}
+
+impl<'a> Lines<'a> {
+    #[inline(always)]
+    pub(crate) fn line(&self, i: usize) -> &'a [f32] {
+        let start = i * self.stride;
+        &self.data[start..start + self.length]
     }
 }
 

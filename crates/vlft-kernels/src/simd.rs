@@ -57,6 +57,21 @@ pub(crate) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
 
+/// Asks for values to be brought into the cache; a hint, and nothing on other machines.
+pub(crate) fn fetch<T>(values: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks((64 / size_of::<T>()).max(1)) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        #[allow(unsafe_code)]
+        // SAFETY: it reads nothing that a program could see, and the address is one of the slice.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
 /// `e^x` to about 1e-7 relative, from [-87, 88] (beyond, the value at the border); NaN stays NaN.
 ///
 /// Cephes' expf: `x = n ln 2 + r`, a polynomial for `e^r`, and n goes into the exponent. The n is

@@ -7,15 +7,17 @@ use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::held::{Held, Way};
-use super::{ExpertGradients, ExpertOps, Projections, Wanted};
+use super::held::Held;
+use super::{ExpertGradients, ExpertOps, Kept, Projections};
 use crate::gemm::Matrix;
-use crate::grouped::{Groups, sums};
+use crate::grouped::{Groups, multiply_group, sums};
 use crate::host::{Rows, matrix};
 use crate::simd::{sigmoid, sum2, vectorised};
 
 /// Multiplications that one task should have at least: below, handing it to a thread costs more.
-const TASK_WORK: usize = 1 << 20;
+const TASK_WORK: usize = 1 << 18;
+/// As many tasks as this are enough for any machine's threads to end together.
+const TASKS: usize = 64;
 
 /// Some groups, one after the other, and what is written for their copies.
 struct Task<'a> {
@@ -25,6 +27,12 @@ struct Task<'a> {
     second: &'a mut [f32],
 }
 
+/// Whose turn it is, and who is next in the same task.
+struct Turn {
+    group: usize,
+    next: Option<usize>,
+}
+
 /// Runs `f(room, group, its copies, their part of both outputs)` for every group that has rows, in
 /// parallel. `widths`: of the two outputs, for each copy; `work`: multiplications for each copy.
 fn for_groups(
@@ -32,14 +40,15 @@ fn for_groups(
     mut outputs: [&mut [f32]; 2],
     widths: [usize; 2],
     work: usize,
-    f: impl Fn(&mut Room, usize, Range<usize>, [&mut [f32]; 2]) + Sync,
+    f: impl Fn(&mut Room, Turn, Range<usize>, [&mut [f32]; 2]) + Sync,
 ) {
     let mut tasks = Vec::new();
+    let task_work = (groups.copies() * work / TASKS).max(TASK_WORK);
     let (mut from, mut copies) = (0, 0..0);
     for group in 0..groups.count() {
         copies.end = groups.range(group).end;
         let last = group + 1 == groups.count();
-        if copies.is_empty() || copies.len() * work < TASK_WORK && !last {
+        if copies.is_empty() || copies.len() * work < task_work && !last {
             continue;
         }
         let [first, second] = [0, 1].map(|i| {
@@ -65,15 +74,23 @@ fn for_groups(
             first,
             second,
         } = task;
-        for group in here {
+        let mut filled = here
+            .filter(|group| !groups.range(*group).is_empty())
+            .peekable();
+        while let Some(group) = filled.next() {
             let range = groups.range(group);
-            if range.is_empty() {
-                continue;
-            }
             let within = range.start - copies.start..range.end - copies.start;
             let part = |width: usize| within.start * width..within.end * width;
             let outputs = [&mut first[part(widths[0])], &mut second[part(widths[1])]];
-            f(room, group, range, outputs);
+            f(
+                room,
+                Turn {
+                    group,
+                    next: filled.peek().copied(),
+                },
+                range,
+                outputs,
+            );
         }
     };
     match tasks.len() {
@@ -93,9 +110,11 @@ struct Room {
     /// Rows of the group, side by side.
     rows: Vec<f32>,
     gate_up: Vec<f32>,
+    d_gate_up: Vec<f32>,
     hidden: Vec<f32>,
-    /// A packed matrix.
-    dense: Vec<f32>,
+    /// Matrices that are not held in f32.
+    up_matrix: Vec<f32>,
+    down_matrix: Vec<f32>,
 }
 
 /// The rows of some copies, one below the other.
@@ -113,50 +132,59 @@ fn forward(
     [gate_up, down]: &[Held; 2],
     groups: &Groups,
     keep: bool,
-    wanted: Wanted,
 ) -> (FlexTensor, Vec<f32>) {
     let (x, weights) = (Rows::new(x), Rows::new(weights));
-    let (d, width, both) = (gate_up.inputs(), down.inputs(), gate_up.outputs());
-    assert_eq!(
-        (x.columns, 2 * width, down.outputs()),
-        (d, both, d),
-        "projections that fit each other"
-    );
+    let (d, width, both) = widths(gate_up, down);
+    assert_eq!(x.columns, d, "rows as wide as the matrices");
     let kept_width = if keep { both } else { 0 };
-    let y_width = if wanted == Wanted::Values { d } else { 0 };
-    let mut y = vec![0f32; groups.copies() * y_width];
+    let mut y = vec![0f32; groups.copies() * d];
     let mut kept = vec![0f32; groups.copies() * kept_width];
     for_groups(
         groups,
         [&mut y, &mut kept],
-        [y_width, kept_width],
-        (2 * d + y_width) * width,
-        |room, expert, copies, [y, kept]| {
+        [d, kept_width],
+        3 * d * width,
+        |room,
+         Turn {
+             group: expert,
+             next,
+         },
+         copies,
+         [y, kept]| {
             let n = copies.len();
             gather(&x, groups, copies, &mut room.rows);
             let values = match keep {
                 true => kept,
-                false => {
-                    room.gate_up.resize(n * both, 0.0);
-                    &mut room.gate_up[..]
-                }
+                false => resized(&mut room.gate_up, n * both),
             };
-            let rows = Matrix::new(&room.rows, n, d, d);
-            gate_up.multiply(expert, Way::Forward, rows, values, &mut room.dense);
-            if wanted == Wanted::Gradients {
-                return;
-            }
-            room.hidden.resize(n * width, 0.0);
-            swiglu(values, width, &mut room.hidden);
-            let hidden = Matrix::new(&room.hidden, n, width, width);
-            down.multiply(expert, Way::Forward, hidden, y, &mut room.dense);
+            let up_matrix = gate_up.matrix(expert, &mut room.up_matrix);
+            multiply_group(Matrix::new(&room.rows, n, d, d), up_matrix, values);
+            next.inspect(|next| gate_up.fetch(*next));
+            let hidden = resized(&mut room.hidden, n * width);
+            swiglu(values, width, hidden);
+            let down_matrix = down.matrix(expert, &mut room.down_matrix);
+            multiply_group(Matrix::new(hidden, n, width, width), down_matrix, y);
+            next.inspect(|next| down.fetch(*next));
         },
     );
-    if wanted == Wanted::Gradients {
-        return (matrix(vec![0f32; x.rows * d], x.rows, d), kept);
-    }
     let y = Rows::new(matrix(y, groups.copies(), d));
     (sums(&y, groups, Some(&weights)), kept)
+}
+
+/// Of rows, of hidden states, of gates and ups.
+fn widths(gate_up: &Held, down: &Held) -> (usize, usize, usize) {
+    let (d, width, both) = (gate_up.inputs(), down.inputs(), gate_up.outputs());
+    assert_eq!(
+        (2 * width, down.outputs()),
+        (both, d),
+        "projections that fit each other"
+    );
+    (d, width, both)
+}
+
+fn resized(room: &mut Vec<f32>, length: usize) -> &mut [f32] {
+    room.resize(length, 0.0);
+    room
 }
 
 impl ExpertOps for Flex {
@@ -165,9 +193,9 @@ impl ExpertOps for Flex {
         weights: FlexTensor,
         projections: Projections,
         groups: Arc<Groups>,
-        wanted: Wanted,
+        _wanted: super::Wanted,
     ) -> FlexTensor {
-        forward(x, weights, &projections, &groups, false, wanted).0
+        forward(x, weights, &projections, &groups, false).0
     }
 }
 
@@ -177,22 +205,25 @@ impl ExpertGradients for Flex {
         weights: FlexTensor,
         projections: &[Held; 2],
         groups: &Groups,
-        wanted: Wanted,
     ) -> [FlexTensor; 2] {
-        let (y, kept) = forward(x, weights, projections, groups, true, wanted);
+        let (y, kept) = forward(x, weights, projections, groups, true);
         let both = projections[0].outputs();
         [y, matrix(kept, groups.copies(), both)]
     }
 
     fn fused_experts_backward(
         dy: FlexTensor,
-        gate_up: FlexTensor,
+        kept: Kept<FlexTensor>,
         weights: FlexTensor,
         [up_projection, down]: &[Held; 2],
         groups: &Groups,
     ) -> [FlexTensor; 2] {
-        let (dy, gate_up, weights) = (Rows::new(dy), Rows::new(gate_up), Rows::new(weights));
-        let (d, width, both) = (dy.columns, down.inputs(), gate_up.columns);
+        let kept = match kept {
+            Kept::Rows(x) => Kept::Rows(Rows::new(x)),
+            Kept::GatesAndUps(values) => Kept::GatesAndUps(Rows::new(values)),
+        };
+        let (dy, weights) = (Rows::new(dy), Rows::new(weights));
+        let (d, width, both) = widths(up_projection, down);
         let (rows, per_row) = (groups.rows(), groups.per_row());
         // The copies of a row are apart, so each copy looks up whose it is and which choice.
         let mut of_copy = vec![0f32; groups.copies()];
@@ -207,26 +238,41 @@ impl ExpertGradients for Flex {
             groups,
             [&mut dx, &mut d_of_copy],
             [d, 1],
-            3 * width * d,
-            |room, expert, copies, [dx, d_weights]| {
+            5 * width * d,
+            |room,
+             Turn {
+                 group: expert,
+                 next,
+             },
+             copies,
+             [dx, d_weights]| {
                 let n = copies.len();
-                gather(&dy, groups, copies.clone(), &mut room.rows);
+                let up_matrix = up_projection.matrix(expert, &mut room.up_matrix);
+                let gate_up = match &kept {
+                    Kept::GatesAndUps(values) => {
+                        &values.data()[copies.start * both..copies.end * both]
+                    }
+                    Kept::Rows(x) => {
+                        gather(x, groups, copies.clone(), &mut room.rows);
+                        let gate_up = resized(&mut room.gate_up, n * both);
+                        multiply_group(Matrix::new(&room.rows, n, d, d), up_matrix, gate_up);
+                        gate_up
+                    }
+                };
                 // The gradient of what the expert made is the row's times the weight; the weight comes
                 // in behind the product, where the gradient of the weight itself is at hand too.
-                room.hidden.resize(n * width, 0.0);
-                let rows = Matrix::new(&room.rows, n, d, d);
-                down.multiply(expert, Way::Back, rows, &mut room.hidden, &mut room.dense);
-                room.gate_up.resize(n * both, 0.0);
-                swiglu_backward(
-                    &room.hidden,
-                    &gate_up.data()[copies.start * both..copies.end * both],
-                    &of_copy[copies],
-                    width,
-                    &mut room.gate_up,
-                    d_weights,
-                );
-                let d_gate_up = Matrix::new(&room.gate_up, n, both, both);
-                up_projection.multiply(expert, Way::Back, d_gate_up, dx, &mut room.dense);
+                gather(&dy, groups, copies.clone(), &mut room.rows);
+                let dy = Matrix::new(&room.rows, n, d, d);
+                let down_matrix = down.matrix(expert, &mut room.down_matrix);
+                let d_hidden = resized(&mut room.hidden, n * width);
+                multiply_group(dy, down_matrix.transposed(), d_hidden);
+                next.inspect(|next| up_projection.fetch(*next));
+                let d_gate_up = resized(&mut room.d_gate_up, n * both);
+                let of_copy = &of_copy[copies];
+                swiglu_backward(d_hidden, gate_up, of_copy, width, d_gate_up, d_weights);
+                let d_gate_up = Matrix::new(d_gate_up, n, both, both);
+                multiply_group(d_gate_up, up_matrix.transposed(), dx);
+                next.inspect(|next| down.fetch(*next));
             },
         );
         let dx = Rows::new(matrix(dx, groups.copies(), d));

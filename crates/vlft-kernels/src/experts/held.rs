@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor};
 
 use super::Stack;
 use crate::gemm::Matrix;
-use crate::grouped::{DenseStack, Order, multiply_group};
+use crate::grouped::{DenseStack, Order};
 use crate::nf4::PackedStack;
 
 pub(crate) struct Held {
@@ -24,15 +24,6 @@ pub(crate) struct Held {
 enum Numbers {
     Dense(DenseStack),
     Nf4(PackedStack),
-}
-
-/// Which way through a projection.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// From inputs to outputs.
-    Forward,
-    /// From the gradient of outputs to that of inputs.
-    Back,
 }
 
 impl Held {
@@ -60,29 +51,30 @@ impl Held {
         self.rows + self.columns - self.inputs()
     }
 
-    /// `out = x` times the matrix of one expert, or times its transpose. `dense` is room for a packed one.
-    pub(super) fn multiply(
-        &self,
-        expert: usize,
-        way: Way,
-        x: Matrix,
-        out: &mut [f32],
-        dense: &mut Vec<f32>,
-    ) {
-        let (rows, columns) = (self.rows, self.columns);
-        let turned = (self.order == Order::OutIn) == (way == Way::Forward);
-        let mut product = |values: &[f32]| {
-            let weight = Matrix::new(values, rows, columns, columns);
-            let weight = if turned { weight.transposed() } else { weight };
-            multiply_group(x, weight, out);
-        };
+    /// Asks for the numbers of an expert that is next, so that they are in the cache by then.
+    pub(super) fn fetch(&self, expert: usize) {
+        let numbers = self.rows * self.columns;
         match &self.numbers {
-            Numbers::Dense(stack) => stack.with(expert, product),
+            Numbers::Dense(stack) => stack.fetch(expert),
+            Numbers::Nf4(stack) => stack.fetch(expert * numbers, numbers),
+        }
+    }
+
+    /// The matrix of one expert, `[in, out]`. `room`: for its numbers, if they are not held in f32.
+    pub(super) fn matrix<'a>(&'a self, expert: usize, room: &'a mut Vec<f32>) -> Matrix<'a> {
+        let (rows, columns) = (self.rows, self.columns);
+        let numbers = match &self.numbers {
+            Numbers::Dense(stack) => stack.numbers(expert, room),
             Numbers::Nf4(stack) => {
-                dense.resize(rows * columns, 0.0);
-                stack.unpack(expert * rows * columns, dense);
-                product(dense);
+                room.resize(rows * columns, 0.0);
+                stack.unpack(expert * rows * columns, room);
+                room
             }
+        };
+        let matrix = Matrix::new(numbers, rows, columns, columns);
+        match self.order {
+            Order::InOut => matrix,
+            Order::OutIn => matrix.transposed(),
         }
     }
 }

@@ -110,17 +110,25 @@ pub(crate) trait ExpertGradients: ExpertOps {
         weights: FloatTensor<Self>,
         projections: &[Held; 2],
         groups: &Groups,
-        wanted: Wanted,
     ) -> [FloatTensor<Self>; 2];
 
     /// Of the rows and of the weights.
     fn fused_experts_backward(
         dy: FloatTensor<Self>,
-        gate_up: FloatTensor<Self>,
+        kept: Kept<FloatTensor<Self>>,
         weights: FloatTensor<Self>,
         projections: &[Held; 2],
         groups: &Groups,
     ) -> [FloatTensor<Self>; 2];
+}
+
+/// What waits for the backward. What the experts made of their hidden states need not: the matrices are
+/// constants, and the gradient of a weight is found on the way down.
+pub(crate) enum Kept<T> {
+    /// Gates and ups are made again, expert by expert, while its matrix is at hand for the way back.
+    Rows(T),
+    /// Of all copies.
+    GatesAndUps(T),
 }
 
 impl<B: ExpertGradients, C: CheckpointStrategy> ExpertOps for Autodiff<B, C> {
@@ -131,14 +139,24 @@ impl<B: ExpertGradients, C: CheckpointStrategy> ExpertOps for Autodiff<B, C> {
         groups: Arc<Groups>,
         wanted: Wanted,
     ) -> FloatTensor<Self> {
+        use burn::backend::TensorMetadata;
+
         let nodes = [x.node(), weights.node()];
         let (x, weights) = (x.into_primitive(), weights.into_primitive());
-        let [y, gate_up] =
-            B::fused_experts_keeping(x, weights.clone(), &projections, &groups, wanted);
-        // Neither the rows nor what the experts made of them: the matrices are constants, and the
-        // gradient of a weight is found on the way down.
+        let (y, kept) = match wanted {
+            Wanted::Gradients => {
+                let (shape, device) = (x.shape(), x.device());
+                let zeros = B::float_zeros(shape, &device, x.dtype().into());
+                (zeros, Kept::Rows(x))
+            }
+            Wanted::Values => {
+                let [y, gate_up] =
+                    B::fused_experts_keeping(x, weights.clone(), &projections, &groups);
+                (y, Kept::GatesAndUps(gate_up))
+            }
+        };
         record::<B, C, 2>(Family::Experts, nodes, y, move |dy, _| {
-            B::fused_experts_backward(dy, gate_up, weights, &projections, &groups).map(Some)
+            B::fused_experts_backward(dy, kept, weights, &projections, &groups).map(Some)
         })
     }
 }

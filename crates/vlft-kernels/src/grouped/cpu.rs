@@ -63,18 +63,28 @@ impl Stack {
         }
     }
 
-    /// The numbers of one matrix in f32, without a copy if they are held so.
-    pub(crate) fn with<R>(&self, group: usize, f: impl FnOnce(&[f32]) -> R) -> R {
+    pub(crate) fn fetch(&self, group: usize) {
+        let [_, rows, columns] = self.shape;
+        let start = self.tensor.layout().start_offset() + group * rows * columns;
+        if self.tensor.dtype() == DType::F32 {
+            crate::simd::fetch(&self.tensor.storage::<f32>()[start..start + rows * columns]);
+        }
+    }
+
+    /// The numbers of one matrix in f32; they are copied into `room` if they are not held so.
+    pub(crate) fn numbers<'a>(&'a self, group: usize, room: &'a mut Vec<f32>) -> &'a [f32] {
         let [_, rows, columns] = self.shape;
         let start = self.tensor.layout().start_offset() + group * rows * columns;
         let range = start..start + rows * columns;
         if self.tensor.dtype() == DType::F32 {
-            return f(&self.tensor.storage::<f32>()[range]);
+            return &self.tensor.storage::<f32>()[range];
         }
         let one = Flex::float_slice(self.tensor.clone(), &[(group..group + 1).into()]);
         let one = Flex::float_reshape(one, Shape::new([rows * columns]));
         let one = Flex::float_cast(one, FloatDType::F32).to_contiguous();
-        f(one.storage::<f32>())
+        room.clear();
+        room.extend_from_slice(one.storage::<f32>());
+        room
     }
 
     /// Each group's rows times its matrix as it lies, `[in, out]`, or turned.
@@ -85,11 +95,10 @@ impl Stack {
             false => (rows, columns),
         };
         let y = for_groups(groups, inner, width, |group, range, out| {
-            self.with(group, |values| {
-                let weight = Matrix::new(values, rows, columns, columns);
-                let weight = if turned { weight.transposed() } else { weight };
-                multiply_rows(x, range, weight, out);
-            });
+            let mut room = Vec::new();
+            let weight = Matrix::new(self.numbers(group, &mut room), rows, columns, columns);
+            let weight = if turned { weight.transposed() } else { weight };
+            multiply_rows(x, range, weight, out);
         });
         matrix(y, groups.copies(), width)
     }

@@ -1,8 +1,10 @@
 //! Products of a few rows with a matrix, which is read where it lies. The product library copies the
 //! matrix into another order first; with eight rows that costs as much as the product.
 
-use crate::gemm::Matrix;
-use crate::simd::{LANES, sum2, vectorised};
+use crate::gemm::{Lines, Matrix};
+use crate::simd::{LANES, vectorised};
+
+use super::turned::turned;
 
 /// As many rows as a register has lanes; more are left to the product library,
 const FEW: usize = LANES;
@@ -10,13 +12,9 @@ const FEW: usize = LANES;
 const SMALL: usize = 1 << 14;
 /// and up to so many rows putting it into another order is still too much.
 const FEW_OF_SMALL: usize = 4 * LANES;
-/// Rows of the output made together: what is read of the matrix serves all of them.
-const ROWS: usize = 4;
-/// Columns of the output made together: with [`ROWS`] rows they fit the registers.
-const COLUMNS: usize = 2 * LANES;
 
 /// `out = x weight`, if there are so few rows and the matrix has adjacent columns or rows. Whether it was
-/// done depends on the shapes only, and each number of `out` on its row and on how many there are.
+/// done depends on the shapes only, and each number of `out` on its row only.
 pub(super) fn multiply(x: &Matrix, weight: &Matrix, out: &mut [f32]) -> bool {
     let few = match weight.rows * weight.columns <= SMALL {
         true => FEW_OF_SMALL,
@@ -25,73 +23,82 @@ pub(super) fn multiply(x: &Matrix, weight: &Matrix, out: &mut [f32]) -> bool {
     if x.rows > few {
         return false;
     }
-    let as_it_lies = weight.as_rows().map(|held| (lying as Kernel, held));
-    let turned_round = || {
-        weight
-            .transposed()
-            .as_rows()
-            .map(|held| (turned as Kernel, held))
-    };
-    let kernel = as_it_lies.or_else(turned_round);
-    let (Some((x_data, x_stride)), Some((kernel, (data, stride)))) = (x.as_rows(), kernel) else {
+    let Some(x) = x.lines() else {
         return false;
     };
-    let (inner, width) = (weight.rows, weight.columns);
-    kernel(x_data, x_stride, x.rows, data, stride, inner, width, out);
+    if let Some(weight) = weight.lines() {
+        lying(x, weight, out);
+    } else if let Some(weight) = weight.transposed().lines() {
+        turned(x, weight, out);
+    } else {
+        return false;
+    }
     true
 }
 
-/// x, its stride and rows; the matrix as it is held and its stride; inner size, width; the output.
-type Kernel = fn(&[f32], usize, usize, &[f32], usize, usize, usize, &mut [f32]);
-
 vectorised! {
     /// `weight`: `[inner, width]`
-    fn lying(
-        x: &[f32], x_stride: usize, rows: usize,
-        weight: &[f32], stride: usize, inner: usize, width: usize,
-        out: &mut [f32],
-    ) {
+    fn lying(x: Lines, weight: Lines, out: &mut [f32]) {
         let mut row = 0;
-        while row < rows {
-            let here = ROWS.min(rows - row);
-            let x: [&[f32]; ROWS] = std::array::from_fn(|i| {
-                let start = (row + i.min(here - 1)) * x_stride;
-                &x[start..start + inner]
-            });
-            let mut column = 0;
-            while column + COLUMNS <= width {
-                let sums = block(x, |k| {
-                    let start = k * stride + column;
-                    weight[start..start + COLUMNS].try_into().expect("COLUMNS of them")
-                });
-                for (i, sums) in sums.iter().enumerate().take(here) {
-                    let start = (row + i) * width + column;
-                    out[start..start + COLUMNS].copy_from_slice(sums);
-                }
-                column += COLUMNS;
-            }
-            if column < width {
-                let rest = width - column;
-                let sums = block(x, |k| {
-                    let start = k * stride + column;
-                    let mut values = [0f32; COLUMNS];
-                    values[..rest].copy_from_slice(&weight[start..start + rest]);
-                    values
-                });
-                for (i, sums) in sums.iter().enumerate().take(here) {
-                    let start = (row + i) * width + column;
-                    out[start..start + rest].copy_from_slice(&sums[..rest]);
-                }
-            }
-            row += here;
+        while row < x.count {
+            // What is read of the matrix serves all rows that are made together. Few rows take more columns
+            // instead, so that there are always sums enough that do not wait for each other.
+            let out = &mut out[row * weight.length..];
+            row += match x.count - row {
+                1 => strips::<1>(x, row, weight, out),
+                2 => strips::<2>(x, row, weight, out),
+                3 => strips::<3>(x, row, weight, out),
+                _ => strips::<4>(x, row, weight, out),
+            };
         }
     }
 }
 
+/// `R` rows of the output.
+#[inline(always)]
+fn strips<const R: usize>(x: Lines, row: usize, weight: Lines, out: &mut [f32]) -> usize {
+    const WIDE: usize = 4 * LANES;
+    const NARROW: usize = 2 * LANES;
+    let x: [&[f32]; R] = std::array::from_fn(|i| x.line(row + i));
+    let width = weight.length;
+    let mut write = |column: usize, i: usize, sums: &[f32]| {
+        let start = i * width + column;
+        out[start..start + sums.len()].copy_from_slice(sums);
+    };
+    let mut column = 0;
+    while R <= 2 && column + WIDE <= width {
+        let sums = sums_of_columns(x, |k| chunk::<WIDE>(&weight.line(k)[column..]));
+        (0..R).for_each(|i| write(column, i, &sums[i]));
+        column += WIDE;
+    }
+    while column + NARROW <= width {
+        let sums = sums_of_columns(x, |k| chunk::<NARROW>(&weight.line(k)[column..]));
+        (0..R).for_each(|i| write(column, i, &sums[i]));
+        column += NARROW;
+    }
+    if column < width {
+        let sums = sums_of_columns(x, |k| {
+            let mut values = [0f32; NARROW];
+            values[..width - column].copy_from_slice(&weight.line(k)[column..]);
+            values
+        });
+        (0..R).for_each(|i| write(column, i, &sums[i][..width - column]));
+    }
+    R
+}
+
+#[inline(always)]
+fn chunk<const C: usize>(values: &[f32]) -> [f32; C] {
+    *values.first_chunk().expect("so many are left")
+}
+
 /// For each row the sum over k of `x[k]` times what `weight` says of k.
 #[inline(always)]
-fn block(x: [&[f32]; ROWS], weight: impl Fn(usize) -> [f32; COLUMNS]) -> [[f32; COLUMNS]; ROWS] {
-    let mut sums = [[0f32; COLUMNS]; ROWS];
+fn sums_of_columns<const R: usize, const C: usize>(
+    x: [&[f32]; R],
+    weight: impl Fn(usize) -> [f32; C],
+) -> [[f32; C]; R] {
+    let mut sums = [[0f32; C]; R];
     for k in 0..x[0].len() {
         let weight = weight(k);
         for (sums, x) in sums.iter_mut().zip(x) {
@@ -102,117 +109,6 @@ fn block(x: [&[f32]; ROWS], weight: impl Fn(usize) -> [f32; COLUMNS]) -> [[f32; 
         }
     }
     sums
-}
-
-/// Columns of a turned product made together.
-const TURNED: usize = 4;
-/// Up to so many rows a turned product is made of sums along both; with more, of columns of `x`.
-const ALONG: usize = 3;
-
-/// `weight`: `[width, inner]`, used turned.
-#[expect(clippy::too_many_arguments, reason = "a kernel, as the others")]
-fn turned(
-    x: &[f32],
-    x_stride: usize,
-    rows: usize,
-    weight: &[f32],
-    stride: usize,
-    inner: usize,
-    width: usize,
-    out: &mut [f32],
-) {
-    // One register holds a column of some rows: nothing is added up across a register.
-    let mut columns = Vec::new();
-    for first in (0..rows).step_by(FEW) {
-        let (x, here) = (&x[first * x_stride..], FEW.min(rows - first));
-        let out = &mut out[first * width..];
-        if here <= ALONG {
-            along(x, x_stride, here, weight, stride, inner, width, out);
-            continue;
-        }
-        columns.clear();
-        columns.resize(inner.div_ceil(LANES), [[0f32; FEW]; LANES]);
-        for row in 0..here {
-            let x = &x[row * x_stride..row * x_stride + inner];
-            for (column, x) in columns.as_flattened_mut().iter_mut().zip(x) {
-                column[row] = *x;
-            }
-        }
-        by_columns(&columns, here, weight, stride, inner, width, out);
-    }
-}
-
-vectorised! {
-    fn along(
-        x: &[f32],
-        x_stride: usize,
-        rows: usize,
-        weight: &[f32],
-        stride: usize,
-        inner: usize,
-        width: usize,
-        out: &mut [f32],
-    ) {
-        for column in 0..width {
-            let weight = &weight[column * stride..column * stride + inner];
-            for row in 0..rows {
-                let x = &x[row * x_stride..row * x_stride + inner];
-                out[row * width + column] = sum2(x, weight, |a, b| a * b);
-            }
-        }
-    }
-}
-
-vectorised! {
-    /// `x`: column by column, padded to whole pieces.
-    fn by_columns(
-        x: &[[[f32; FEW]; LANES]],
-        rows: usize,
-        weight: &[f32],
-        stride: usize,
-        inner: usize,
-        width: usize,
-        out: &mut [f32],
-    ) {
-        let mut column = 0;
-        while column < width {
-            let here = TURNED.min(width - column);
-            let mut sums = [[0f32; FEW]; TURNED];
-            for (piece, x) in x.iter().enumerate() {
-                let (first, last) = (piece * LANES, inner.min((piece + 1) * LANES));
-                for (c, sums) in sums.iter_mut().enumerate() {
-                    let start = (column + c.min(here - 1)) * stride;
-                    let weight = &weight[start + first..start + last];
-                    match weight.try_into() {
-                        Ok(weight) => add_columns(x, weight, sums),
-                        Err(_) => {
-                            let mut padded = [0f32; LANES];
-                            padded[..weight.len()].copy_from_slice(weight);
-                            add_columns(x, &padded, sums);
-                        }
-                    }
-                }
-            }
-            for row in 0..rows {
-                let start = row * width + column;
-                for (out, sums) in out[start..start + here].iter_mut().zip(&sums) {
-                    *out = sums[row];
-                }
-            }
-            column += TURNED;
-        }
-    }
-}
-
-#[inline(always)]
-fn add_columns(x: &[[f32; FEW]; LANES], weight: &[f32; LANES], sums: &mut [f32; FEW]) {
-    let mut all = *sums;
-    for (x, weight) in x.iter().zip(weight) {
-        for (sum, x) in all.iter_mut().zip(x) {
-            *sum += x * weight;
-        }
-    }
-    *sums = all;
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub(crate) mod cube;
 mod few_rows;
 mod groups;
 pub(crate) mod reference;
+mod turned;
 
 use std::sync::Arc;
 

@@ -17,6 +17,7 @@ use crate::gemm::Matrix;
 use crate::grouped::{Groups, Order, for_groups, has_kernel, multiply_rows, reference};
 use crate::host::{Rows, matrix};
 use crate::profile::{Family, span};
+use crate::simd::fetch;
 use crate::tape::record;
 
 /// See [`Nf4Matrix::grouped_linear`].
@@ -122,6 +123,10 @@ impl Stack {
             multiply_rows(x, range, weight, out);
         });
         matrix(y, groups.copies(), width)
+    }
+
+    pub(crate) fn fetch(&self, first: usize, count: usize) {
+        fetch(&self.codes.storage::<u8>()[first / 2..(first + count).div_ceil(2)]);
     }
 
     /// The weights from number `first` of the flat list on.
