@@ -16,12 +16,28 @@ use vlft_base::{Diagnostic, Result};
 /// An adapter's folder; that of an archive goes away with this value.
 pub struct Unpacked {
     path: PathBuf,
+    archive: Option<PathBuf>,
     _temporary: Option<TempDir>,
 }
 
 impl Unpacked {
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What it was unpacked from, if it was.
+    pub fn archive(&self) -> Option<&Path> {
+        self.archive.as_deref()
+    }
+
+    /// An error about a file in here: where the temporary folder came from.
+    pub fn told(&self, error: Diagnostic) -> Diagnostic {
+        match &self.archive {
+            Some(archive) => {
+                error.caused_by(format!("it was unpacked from `{}`", archive.display()))
+            }
+            None => error,
+        }
     }
 }
 
@@ -51,6 +67,7 @@ pub fn unpacked(path: &Path) -> Result<Unpacked> {
         }
         return Ok(Unpacked {
             path: path.to_path_buf(),
+            archive: None,
             _temporary: None,
         });
     }
@@ -71,6 +88,7 @@ pub fn unpacked(path: &Path) -> Result<Unpacked> {
         })?;
     Ok(Unpacked {
         path: adapter,
+        archive: Some(path.to_path_buf()),
         _temporary: Some(temporary),
     })
 }

@@ -302,9 +302,10 @@ impl Checkpoint {
         let (entry, bytes) = self.bytes(name)?;
         match Float::of(entry.dtype) {
             Some(stored) => Ok(stored.to_f32(bytes)),
-            None => Err(Diagnostic::error(format!(
-                "tensor `{name}` is not floating-point"
-            ))),
+            None => Err(Diagnostic::error("tensor is not floating-point")
+                .at(self.file_of(name))
+                .detail(format!("tensor `{name}`"))
+                .found(entry.dtype.to_string())),
         }
     }
 

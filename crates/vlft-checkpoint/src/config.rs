@@ -99,9 +99,10 @@ impl Config {
     pub fn from_dir(model_dir: &Path) -> Result<Self> {
         let path = model_dir.join("config.json");
         let text = read_text(&path).map_err(|e| {
-            Diagnostic::error("cannot read the model's config").at(&path).caused_by(e).hint(
-                "`model.path` names a folder with config.json, *.safetensors and tokenizer.json",
-            )
+            Diagnostic::error("cannot read the model's config")
+                .at(&path)
+                .caused_by(e)
+                .hint("a model is a folder with config.json, *.safetensors and tokenizer.json")
         })?;
         let json: Value = serde_json::from_str(&text).map_err(|e| {
             Diagnostic::error("the model's config is not JSON")

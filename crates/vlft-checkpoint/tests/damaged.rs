@@ -287,6 +287,7 @@ fn what_is_no_file_is_not_waited_for() {
         version: &serving::VERSIONS[0],
         model: None,
         served_with: None,
+        archive: None,
     };
     for name in ["adapter_config.json", "adapter_model.safetensors"] {
         let adapter = copy("adapter_b");

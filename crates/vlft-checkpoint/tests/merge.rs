@@ -15,7 +15,9 @@ use tempfile::TempDir;
 use vlft_base::output::Existing;
 use vlft_base::{Diagnostic, Result};
 use vlft_checkpoint::archive::unpacked;
+use vlft_checkpoint::info::info_of;
 use vlft_checkpoint::merge::{MergeReport, Options, merge, verify};
+use vlft_checkpoint::serving;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -437,7 +439,26 @@ fn archives_hold_one_adapter_and_nothing_that_leaves() {
     let adapter = unpacked(&good).unwrap();
     let out = dir.path().join("merged");
     merged(&fixture("tiny"), adapter.path(), &out).unwrap();
+    // The temporary folder is gone when somebody reads this.
+    let options = serving::Options {
+        version: &serving::VERSIONS[0],
+        model: None,
+        served_with: None,
+        archive: adapter.archive().map(Path::to_path_buf),
+    };
+    let report = serving::check(adapter.path(), &options).unwrap();
+    let info = info_of(adapter.path(), adapter.archive(), false).unwrap();
+    let json = [
+        serde_json::to_string(&report).unwrap(),
+        serde_json::to_string(&info).unwrap(),
+    ];
+    let told = format!("{report}{info}{json:?}");
+    assert!(!told.contains("vlft-adapter-"), "{told}");
+    assert!(report.serve.command.contains("good="), "{told}");
+    assert!(told.contains("unpack the adapter of"), "{told}");
     let temporary = adapter.path().to_path_buf();
+    let error = adapter.told(Diagnostic::error("a bad file").at(&temporary));
+    assert!(error.causes()[0].contains("good.tgz"), "{error}");
     drop(adapter);
     assert!(!temporary.exists());
     assert!(

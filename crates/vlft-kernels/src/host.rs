@@ -121,3 +121,36 @@ pub(crate) fn for_rows_of_two(
         .enumerate()
         .for_each(|(block, (a, b))| f(block * rows, a, b));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn a_pass_runs_among_the_workers_of_the_pool_it_was_called_from() {
+        let here = || (rayon::current_thread_index(), rayon::current_num_threads());
+        let cpu = Device::flex();
+        assert_eq!(here().0, None, "a test's thread is from outside");
+        assert!(among_workers(&cpu, here).0.is_some());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build();
+        let pool = pool.expect("threads can be started");
+        let (worker, threads) = pool.install(|| among_workers(&cpu, here));
+        assert_eq!((worker.is_some(), threads), (true, 3));
+        // What the pass borrows is back when it is done, and one within another stays where it is.
+        let mut seen = Vec::new();
+        among_workers(&cpu, || {
+            let outer = here();
+            seen.push((among_workers(&cpu, here), outer));
+        });
+        assert!(seen.len() == 1 && seen[0].0 == seen[0].1, "{seen:?}");
+    }
+
+    #[test]
+    fn a_panic_of_a_pass_is_the_callers() {
+        let pass = AssertUnwindSafe(|| among_workers(&Device::flex(), || panic!("in the pass")));
+        let panic = catch_unwind(pass).expect_err("it panicked");
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"in the pass"));
+    }
+}

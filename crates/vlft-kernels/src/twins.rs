@@ -1,7 +1,19 @@
 //! What the tests of all operations share: a fast path and its definition agree, in values and in
 //! gradients.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Distribution, Tensor, Tolerance};
+
+use crate::grouped::Groups;
+
+/// Different groups for each of some rows; some groups get none.
+pub(crate) fn groups(rows: usize, per_row: usize, count: usize) -> Arc<Groups> {
+    let chosen = (0..rows).flat_map(|row| {
+        (0..per_row).map(move |j| ((row * row * 5 + row + j * 3 + j) % count) as u32)
+    });
+    Arc::new(Groups::new(&chosen.collect::<Vec<_>>(), per_row, count))
+}
 
 /// Normal random values as a leaf of an autodiff graph.
 pub(crate) fn tracked<const R: usize>(shape: [usize; R]) -> Tensor<R> {

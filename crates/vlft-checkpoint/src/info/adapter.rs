@@ -12,7 +12,7 @@ use vlft_base::format::{bytes, grouped};
 use vlft_base::input::read_text;
 
 use super::{hashes, write_hashes};
-use crate::serving::{Options, Report, VERSIONS, check};
+use crate::serving::{Options, Report, VERSIONS, check, quoted};
 
 #[derive(Clone, Debug, Serialize)]
 pub struct AdapterInfo {
@@ -50,11 +50,12 @@ pub struct RunInfo {
     pub adapter: Option<AdapterInfo>,
 }
 
-pub(super) fn read(dir: &Path, hash: bool) -> Result<AdapterInfo> {
+pub(super) fn read(dir: &Path, archive: Option<&Path>, hash: bool) -> Result<AdapterInfo> {
     let options = Options {
         version: &VERSIONS[0],
         model: None,
         served_with: None,
+        archive: archive.map(Path::to_path_buf),
     };
     let report: Report = check(dir, &options)?;
     let file = crate::Checkpoint::open_file(&dir.join("adapter_model.safetensors"))?;
@@ -79,7 +80,7 @@ pub(super) fn read(dir: &Path, hash: bool) -> Result<AdapterInfo> {
     modules.sort_unstable();
     modules.dedup();
     Ok(AdapterInfo {
-        path: dir.to_path_buf(),
+        path: archive.unwrap_or(dir).to_path_buf(),
         made_by: report.made_by,
         base: text(&json("adapter_config.json"), "base_model_name_or_path"),
         model: report.model.clone(),
@@ -135,7 +136,7 @@ pub(super) fn read_run(dir: &Path, hash: bool) -> Result<RunInfo> {
     }
     let adapter = dir.join("adapter");
     if adapter.join("adapter_config.json").exists() {
-        run.adapter = Some(read(&adapter, hash)?);
+        run.adapter = Some(read(&adapter, None, hash)?);
     }
     Ok(run)
 }
@@ -186,7 +187,7 @@ impl Display for AdapterInfo {
             false => writeln!(
                 f,
                 "serve     vLLM would not apply all of it: `vlft check-adapter {}`",
-                self.path.display(),
+                quoted(&self.path.display().to_string()),
             )?,
         }
         write_hashes(f, self.sha256.as_ref())

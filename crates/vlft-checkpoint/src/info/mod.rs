@@ -29,8 +29,13 @@ pub enum Info {
 /// # Errors
 /// It is neither a model nor an adapter nor a run; or a model of another family, which is named.
 pub fn info(dir: &Path, hash: bool) -> Result<Info> {
+    info_of(dir, None, hash)
+}
+
+/// [`info`] of a folder that was unpacked from an archive for now.
+pub fn info_of(dir: &Path, archive: Option<&Path>, hash: bool) -> Result<Info> {
     if dir.join("adapter_config.json").exists() {
-        return adapter::read(dir, hash).map(Info::Adapter);
+        return adapter::read(dir, archive, hash).map(Info::Adapter);
     }
     if dir.join("config.json").exists() {
         return model::read(dir, hash).map(Info::Model);

@@ -88,12 +88,13 @@ impl Plan {
                     }
                 }
             }
-            changes |= any == [true, true];
+            let scale = self.adapter.layout.scale(module.rank, module.alpha);
+            changes |= any == [true, true] && scale != 0.0;
         }
         match changes {
             true => Ok(()),
             false => Err(Diagnostic::error(
-                "the merge would change nothing: in every pair A or B is zero",
+                "the merge would change nothing: in every pair A, B or the scale is zero",
             )
             .at(adapter_dir)
             .hint("was this adapter trained?")),

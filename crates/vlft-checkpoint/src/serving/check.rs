@@ -26,6 +26,8 @@ pub struct Options {
     pub model: Option<PathBuf>,
     /// The flags somebody serves with; None: those that the report asks for.
     pub served_with: Option<String>,
+    /// The archive that the adapter's folder was unpacked from for now.
+    pub archive: Option<PathBuf>,
 }
 
 /// Says what vLLM would do with every tensor of an adapter.
@@ -101,7 +103,7 @@ pub(super) fn check_names(adapter: &FoundAdapter, options: &Options) -> Result<R
         warnings.push("served without `--mm-processor-kwargs`, pages have another resolution than in training".into());
     }
     let mut report = Report {
-        adapter: adapter.dir.clone(),
+        adapter: options.archive.as_ref().unwrap_or(&adapter.dir).clone(),
         vllm: version.name,
         passes: true,
         loads: true,

@@ -1,5 +1,7 @@
 //! The command that serves an adapter, and what to know beside it.
 
+use std::path::{Path, PathBuf};
+
 use super::adapter::FoundAdapter;
 use super::check::Options;
 use super::contract::{Contract, template_sha256};
@@ -25,15 +27,24 @@ pub(super) fn serve(
     let model = model
         .or(base.map(String::from))
         .unwrap_or_else(|| "MODEL".into());
+    // vLLM takes folders; the one at hand goes away.
+    let folder = match &options.archive {
+        None => adapter.dir.clone(),
+        Some(archive) => {
+            let folder = beside(archive);
+            warnings.push(format!(
+                "vLLM takes no archives: unpack the adapter of `{}` into `{}` first",
+                archive.display(),
+                folder.display()
+            ));
+            folder
+        }
+    };
     let mut words = vec![
         "vllm serve".to_string(),
         quoted(&model),
         "--enable-lora --lora-modules".into(),
-        quoted(&format!(
-            "{}={}",
-            adapter_name(&adapter.dir),
-            adapter.dir.display()
-        )),
+        quoted(&format!("{}={}", adapter_name(&folder), folder.display())),
     ];
     let max_lora_rank = version.rank_flag(needed_rank(adapter, ranks));
     let max_lora_rank = max_lora_rank.filter(|rank| *rank > version.default_rank);
@@ -52,17 +63,19 @@ pub(super) fn serve(
             "there is no preprocess.lock.json: pass the resolution of training as `--mm-processor-kwargs '{\"min_pixels\": .., \"max_pixels\": ..}'`".into(),
         ),
     }
-    let own = adapter.dir.join("chat_template.jinja");
+    let own = "chat_template.jinja";
     let trained = contract.and_then(|c| c.template_sha256.clone());
     let served = options.model.as_deref().and_then(template_sha256);
-    let beside = own
+    let beside = adapter
+        .dir
+        .join(own)
         .exists()
         .then(|| template_sha256(&adapter.dir))
         .flatten();
     let trained = trained.or(beside.clone());
     let chat_template = match (&trained, &served) {
         (Some(trained), Some(served)) if trained == served => None,
-        (Some(trained), _) if beside.as_ref() == Some(trained) => Some(own),
+        (Some(trained), _) if beside.as_ref() == Some(trained) => Some(folder.join(own)),
         (Some(_), Some(_)) => {
             warnings.push("the model's chat template is not the one of training; pass that one with `--chat-template`".into());
             None
@@ -90,4 +103,14 @@ pub(super) fn serve(
         },
         warnings,
     )
+}
+
+/// Where an archive would be unpacked: its name without the ending.
+fn beside(archive: &Path) -> PathBuf {
+    let name = archive.file_name().unwrap_or_default().to_string_lossy();
+    let lower = name.to_lowercase();
+    let ending = [".tar.gz", ".tgz"]
+        .into_iter()
+        .find(|end| lower.ends_with(end));
+    archive.with_file_name(&name[..name.len() - ending.map_or(0, str::len)])
 }

@@ -20,6 +20,7 @@ mod versions;
 
 pub(crate) use adapter::trained_on_four_bits;
 pub use check::{Options, check};
+pub(crate) use flags::quoted;
 pub use planned::check_planned;
 pub use report::{Counts, Fate, Problem, Report, Serve, TensorFate};
 pub(crate) use rewrite::only_needs_names;

@@ -7,6 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 use vlft_base::format::{count, grouped, one_line};
 
+use super::flags::quoted;
+
 /// What becomes of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -185,10 +187,10 @@ impl Display for Report {
             writeln!(f, "note      {warning}")?;
         }
         if self.can_be_renamed() {
-            let dir = self.adapter.display();
+            let adapter = quoted(&self.adapter.display().to_string());
             writeln!(
                 f,
-                "\nnew names mend it: vlft check-adapter {dir} --rewrite OUT"
+                "\nnew names mend it: vlft check-adapter {adapter} --rewrite OUT"
             )?;
         }
         if self.problems.iter().all(|p| p.fate != Fate::Refused) || self.passes {

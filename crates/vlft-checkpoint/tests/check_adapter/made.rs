@@ -128,6 +128,7 @@ pub(crate) fn options(version: &str, model: Option<PathBuf>, served_with: Option
         version: Version::named(version).unwrap(),
         model,
         served_with: served_with.map(String::from),
+        archive: None,
     }
 }
 

@@ -8,10 +8,10 @@ use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::held::Held;
-use super::{ExpertGradients, ExpertOps, Kept, Projections};
-use crate::gemm::Matrix;
-use crate::grouped::{Groups, multiply_group, sums};
-use crate::host::{Rows, matrix};
+use super::{ExpertGradients, ExpertOps, Kept, Projections, Wanted, few_rows};
+use crate::gemm::{Matrix, Threads, multiply};
+use crate::grouped::Groups;
+use crate::host::{Rows, for_rows, matrix};
 use crate::simd::{sigmoid, sum2, vectorised};
 
 /// Multiplications that one task should have at least: below, handing it to a thread costs more.
@@ -193,7 +193,7 @@ impl ExpertOps for Flex {
         weights: FlexTensor,
         projections: Projections,
         groups: Arc<Groups>,
-        _wanted: super::Wanted,
+        _wanted: Wanted,
     ) -> FlexTensor {
         forward(x, weights, &projections, &groups, false).0
     }
@@ -283,6 +283,37 @@ impl ExpertGradients for Flex {
             }
         }
         [sums(&dx, groups, None), matrix(d_weights, rows, per_row)]
+    }
+}
+
+/// `out = x weight`
+fn multiply_group(x: Matrix, weight: Matrix, out: &mut [f32]) {
+    if !few_rows::multiply(&x, &weight, out) {
+        multiply(out, weight.columns, 0.0, 1.0, x, weight, Threads::All);
+    }
+}
+
+/// Each row's copies times their weights (or as they are), added up in the order of the row's choices.
+fn sums(y: &Rows, groups: &Groups, weights: Option<&Rows>) -> FlexTensor {
+    let width = y.columns;
+    let mut out = vec![0f32; groups.rows() * width];
+    for_rows(&mut out, width, |first, out| {
+        some_sums(y, groups, weights, first, out);
+    });
+    matrix(out, groups.rows(), width)
+}
+
+vectorised! {
+    fn some_sums(y: &Rows, groups: &Groups, weights: Option<&Rows>, first: usize, out: &mut [f32]) {
+        for (i, out) in out.chunks_exact_mut(y.columns).enumerate() {
+            let weights = weights.map(|weights| weights.row(first + i));
+            for (choice, place) in groups.places_of(first + i).iter().enumerate() {
+                let weight = weights.map_or(1.0, |weights| weights[choice]);
+                for (out, y) in out.iter_mut().zip(y.row(*place as usize)) {
+                    *out += weight * y;
+                }
+            }
+        }
     }
 }
 

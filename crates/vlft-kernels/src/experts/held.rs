@@ -4,9 +4,9 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchTensorKind};
 use burn::tensor::{Int, Tensor};
 
-use super::Stack;
+use super::{DenseStack, Stack};
 use crate::gemm::Matrix;
-use crate::grouped::{DenseStack, Order};
+use crate::grouped::Order;
 use crate::nf4::PackedStack;
 
 pub(crate) struct Held {

@@ -6,9 +6,12 @@
 //! product to the last. Elsewhere it is made of the operations of [`crate::grouped`].
 
 mod cpu;
+mod dense;
+mod few_rows;
 mod held;
 mod router;
 mod stack;
+mod turned;
 
 use std::sync::Arc;
 
@@ -17,6 +20,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
+pub(crate) use dense::DenseStack;
 use held::Held;
 pub(crate) use held::{floats, integers};
 pub use router::{best, weights, weights_by_definition};

@@ -3,7 +3,7 @@ use burn::tensor::{DType, Device, Distribution};
 use super::*;
 use crate::grouped::{Order, reference};
 use crate::nf4::{Code, Nf4Matrix, quantize};
-use crate::twins::{agree, tracked};
+use crate::twins::{agree, groups, tracked};
 
 /// Rows, choices of each, experts, d, I.
 const SIZES: [[usize; 5]; 5] = [
@@ -14,14 +14,6 @@ const SIZES: [[usize; 5]; 5] = [
     // More work than one task has.
     [300, 4, 6, 64, 40],
 ];
-
-/// Different experts for each row; some get none.
-fn groups(rows: usize, per_row: usize, count: usize) -> Arc<Groups> {
-    let chosen = (0..rows).flat_map(|row| {
-        (0..per_row).map(move |j| ((row * row * 5 + row + j * 3 + j) % count) as u32)
-    });
-    Arc::new(Groups::new(&chosen.collect::<Vec<_>>(), per_row, count))
-}
 
 fn stored(order: Order, count: usize, inputs: usize, outputs: usize) -> [usize; 3] {
     match order {

@@ -7,10 +7,8 @@
 mod cpu;
 #[cfg(feature = "cube")]
 pub(crate) mod cube;
-mod few_rows;
 mod groups;
 pub(crate) mod reference;
-mod turned;
 
 use std::sync::Arc;
 
@@ -19,7 +17,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{DType, Tensor};
 
-pub(crate) use cpu::{Stack as DenseStack, for_groups, multiply_group, multiply_rows, sums};
+pub(crate) use cpu::products;
 pub use groups::Groups;
 
 use crate::path::Path;
@@ -190,7 +188,7 @@ mod tests {
     use burn::tensor::{Device, Distribution};
 
     use super::*;
-    use crate::twins::{agree, tracked};
+    use crate::twins::{agree, groups, tracked};
 
     /// Rows, choices of each, groups, in, out.
     const SIZES: [[usize; 5]; 4] = [
@@ -199,14 +197,6 @@ mod tests {
         [40, 3, 4, 33, 18],
         [130, 8, 128, 20, 24],
     ];
-
-    /// Different groups for each row; some groups get none.
-    fn groups(rows: usize, per_row: usize, count: usize) -> Arc<Groups> {
-        let chosen = (0..rows).flat_map(|row| {
-            (0..per_row).map(move |j| ((row * row * 5 + row + j * 3 + j) % count) as u32)
-        });
-        Arc::new(Groups::new(&chosen.collect::<Vec<_>>(), per_row, count))
-    }
 
     #[test]
     fn rows_go_out_and_come_back_as_defined() {
@@ -300,23 +290,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn the_same_bits_whatever_the_threads() {
-        let groups = groups(300, 4, 6);
-        let device = Device::flex();
-        let x = Tensor::<2>::random([1200, 70], Distribution::Default, &device);
-        let weights = Tensor::<3>::random([6, 70, 90], Distribution::Default, &device);
-        let run = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            pool.expect("threads can be started").install(|| {
-                let y = linear(x.clone(), weights.clone(), Order::InOut, &groups);
-                let ones = Tensor::<2>::ones([300, 4], &device);
-                collect(y, ones, &groups).into_data()
-            })
-        };
-        let one = run(1);
-        assert!((2..6).all(|threads| run(threads) == one));
     }
 }

@@ -13,9 +13,7 @@ use burn::tensor::Tensor;
 use super::Nf4Matrix;
 use super::op::{self, Geometry};
 use crate::experts::{floats, integers};
-use crate::gemm::Matrix;
-use crate::grouped::{Groups, Order, for_groups, has_kernel, multiply_rows, reference};
-use crate::host::{Rows, matrix};
+use crate::grouped::{Groups, Order, has_kernel, products, reference};
 use crate::profile::{Family, span};
 use crate::simd::fetch;
 use crate::tape::record;
@@ -109,20 +107,13 @@ impl Stack {
     }
 
     /// Each group's rows times the transpose of its matrix, or its matrix as it lies.
-    fn product(&self, x: &Rows, turned: bool, groups: &Groups) -> FlexTensor {
+    fn product(&self, x: FlexTensor, turned: bool, groups: &Groups) -> FlexTensor {
         let (rows, columns) = (self.geometry.rows / groups.count(), self.geometry.columns);
-        let (inner, width) = match turned {
-            true => (columns, rows),
-            false => (rows, columns),
-        };
-        let y = for_groups(groups, inner, width, |group, range, out| {
+        products(x, groups, [rows, columns], turned, |group| {
             let mut weight = vec![0f32; rows * columns];
             self.unpack(group * rows * columns, &mut weight);
-            let weight = Matrix::new(&weight, rows, columns, columns);
-            let weight = if turned { weight.transposed() } else { weight };
-            multiply_rows(x, range, weight, out);
-        });
-        matrix(y, groups.copies(), width)
+            weight
+        })
     }
 
     pub(crate) fn fetch(&self, first: usize, count: usize) {
@@ -166,11 +157,8 @@ impl GroupedNf4Ops for Flex {
         order: Order,
         groups: Arc<Groups>,
     ) -> FlexTensor {
-        Stack::new(&codes, &levels, &scales, geometry).product(
-            &Rows::new(x),
-            order == Order::OutIn,
-            &groups,
-        )
+        let stack = Stack::new(&codes, &levels, &scales, geometry);
+        stack.product(x, order == Order::OutIn, &groups)
     }
 }
 
@@ -184,11 +172,8 @@ impl GroupedNf4Gradients for Flex {
         order: Order,
         groups: &Groups,
     ) -> FlexTensor {
-        Stack::new(&codes, &levels, &scales, geometry).product(
-            &Rows::new(dy),
-            order == Order::InOut,
-            groups,
-        )
+        let stack = Stack::new(&codes, &levels, &scales, geometry);
+        stack.product(dy, order == Order::InOut, groups)
     }
 }
 

@@ -53,6 +53,7 @@ fn options(model: &Path) -> Options {
         version: &VERSIONS[0],
         model: Some(model.to_path_buf()),
         served_with: None,
+        archive: None,
     }
 }
 

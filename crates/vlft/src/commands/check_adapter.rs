@@ -1,6 +1,6 @@
 //! `vlft check-adapter`: will vLLM apply every tensor of an adapter, and with which flags?
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use vlft_base::format::count;
 use vlft_base::output::Existing;
@@ -50,23 +50,27 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
-    let options = Options {
-        version: Version::named(&args.vllm)?,
+    let version = Version::named(&args.vllm)?;
+    let adapter = archive::unpacked(&args.adapter)?;
+    let mut options = Options {
+        version,
         model: args.model,
         served_with: args.served_with,
+        archive: adapter.archive().map(Path::to_path_buf),
     };
-    let adapter = archive::unpacked(&args.adapter)?;
     let Some(out) = args.rewrite else {
-        let report = check(adapter.path(), &options)?;
+        let report = check(adapter.path(), &options).map_err(|e| adapter.told(e))?;
         terminal.report(&report);
         return Ok(match report.passes {
             true => Exit::Done,
             false => Exit::Verdict,
         });
     };
-    let rewritten = rewrite(adapter.path(), &out, Existing::forced(args.force))?;
+    let rewritten =
+        rewrite(adapter.path(), &out, Existing::forced(args.force)).map_err(|e| adapter.told(e))?;
     let lineage = lineage::with_adapter(Lineage::new("check-adapter"), &args.adapter)?;
     lineage.save_in(&out)?;
+    options.archive = None;
     let report = check(&out, &options)?;
     terminal.report(&report);
     if !rewritten.cannot.is_empty() {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use vlft_base::Result;
 use vlft_checkpoint::archive;
-use vlft_checkpoint::info::info;
+use vlft_checkpoint::info::info_of;
 
 use crate::exit::Exit;
 use crate::terminal::Terminal;
@@ -29,6 +29,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     let found = archive::unpacked(&args.path)?;
-    terminal.report(&info(found.path(), args.hash)?);
+    let info = info_of(found.path(), found.archive(), args.hash);
+    terminal.report(&info.map_err(|e| found.told(e))?);
     Ok(Exit::Done)
 }

@@ -89,7 +89,7 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
         out: args.out.clone(),
         existing: Existing::forced(args.force),
     };
-    let merge = Merge::prepare(&options)?;
+    let merge = Merge::prepare(&options).map_err(|e| adapter.told(e))?;
     #[cfg(feature = "train")]
     let difference = difference::before(&args, adapter.path(), terminal)?;
 

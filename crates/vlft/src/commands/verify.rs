@@ -37,7 +37,8 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     let report = verify(&args.merged, &args.model, adapter.path(), &|done, of| {
         bar.set_total(of >> 20);
         bar.set(done >> 20);
-    })?;
+    })
+    .map_err(|e| adapter.told(e))?;
     drop(bar);
     terminal.report(&report);
     Ok(match report.equal {
