@@ -295,15 +295,22 @@ def packed(args):
 
 
 def long(args):
-    """The longest record that the configs for 48 GB allow."""
+    """The longest record that the configs for 48 GB allow; then with the inputs of blocks in the host's memory."""
     shaped = shape(args, images=args.what["long"], text=args.what["long_text"])
     shaped[1] = 2
-    report = ours(args, "long", "bf16", 5, shaped, warm_up=2)
-    peak = report["card_bytes"] or report["memory"]["peak_bytes"]
-    predicted = report["memory"]["predicted"]["total_bytes"]
-    print(f"{report['tokens_per_step']:.0f} tokens: {gib(peak)} at most, {gib(predicted)} planned, "
-          f"{report['seconds_per_step']:.2f} s per step")
-    return {"tokens": report["tokens_per_step"], "memory": peak, "predicted": predicted}
+    rows = []
+    for where in ("card", "host"):
+        offloading = f"train.activation_offloading={str(where == 'host').lower()}"
+        report = ours(args, "long", "bf16", 5, shaped, offloading, warm_up=2)
+        rows.append({"tokens": report["tokens_per_step"], "memory": report["card_bytes"] or report["memory"]["peak_bytes"],
+                     "predicted": report["memory"]["predicted"]["total_bytes"], "seconds": report["seconds_per_step"],
+                     "losses": report["losses"]})
+        print(f"{rows[-1]['tokens']:.0f} tokens, inputs of blocks in the {where}'s memory: {gib(rows[-1]['memory'])} at most, "
+              f"{gib(rows[-1]['predicted'])} planned, {rows[-1]['seconds']:.2f} s per step")
+    on_card, on_host = rows
+    same = on_card["losses"] == on_host["losses"]
+    print(f"losses {'the same to the bit' if same else 'DIFFER'}")
+    return {**on_card, "offloaded": on_host, "same_losses": same}
 
 
 def soak(args):

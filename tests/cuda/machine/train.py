@@ -35,6 +35,7 @@ max_steps = {steps}
 accumulate = {accumulate}
 warmup_steps = 1
 learning_rate = 2e-3
+activation_offloading = {offloading}
 [output]
 checkpoint_every_steps = 1000
 keep = 1
@@ -56,7 +57,7 @@ class Machine:
         folder.mkdir(parents=True)
         given = {"model": FIXTURES / "tiny", "base": "f32", "compute": "f32", "more": "", "rank": 4, "accumulate": 2,
                  "train": FIXTURES / "data/train.jsonl", "max_tokens": 4096, "pixels": "",
-                 "steps": 4, **config}
+                 "steps": 4, "offloading": "false", **config}
         (folder / "c.toml").write_text(CONFIG.format(**given))
         # What NVRTC compiled is kept from one run to the next.
         kept = self.out / "cubecl"
@@ -106,6 +107,14 @@ def equal(machine):
             raise Failed(f"{base} {compute}: bounds {loss_bound} and {norm_bound}")
         if got[-1]["loss"] >= got[0]["loss"]:
             raise Failed(f"{base} {compute}: nothing was learnt")
+        if compute == "bf16":
+            offloaded, report, _, _ = machine.run(f"equal-{base}-offloaded", "cuda:0", base=base, compute=compute, steps=10,
+                                                  offloading="true", **model)
+            same = [a["loss"] == b["loss"] and a["grad_norm"] == b["grad_norm"] for a, b in zip(steps_of(offloaded), got)]
+            print(f"equal {base:4} base, inputs of blocks in the host's memory: {sum(same)} of 10 steps the same to the bit, "
+                  f"{report['pinned_bytes_peak'] / 2**20:.0f} MiB pinned", flush=True)
+            if sum(same) != 10:
+                raise Failed(f"{base} {compute}: offloading changes numbers")
 
 
 COSTS = ("launches", "synchronisations", "copies_to_host", "copies_to_device", "allocations")
@@ -120,7 +129,8 @@ def steps(machine):
           + f"; peak memory grows by {grown} bytes", flush=True)
 
 
-ROWS = (("QLoRA", "nf4", 1, 2500), ("QLoRA", "nf4", 5, 8192), ("LoRA", "bf16", 1, 2500), ("LoRA", "bf16", 5, 8192))
+ROWS = (("QLoRA", "nf4", 1, 2500, "false"), ("QLoRA", "nf4", 5, 8192, "false"), ("QLoRA offloaded", "nf4", 5, 8192, "true"),
+        ("LoRA", "bf16", 1, 2500, "false"), ("LoRA", "bf16", 5, 8192, "false"))
 
 
 def memory(machine):
@@ -128,20 +138,20 @@ def memory(machine):
     if not (folder / "model.safetensors").exists():
         shutil.rmtree(folder, ignore_errors=True)
         big_model.model(folder, FIXTURES / "tiny")
-    print(f"{'8B, rank 16':12} {'tokens':>6} {'peak GiB':>9} {'loaded GiB':>10} {'launches':>9} {'syncs':>6} {'kernels':>8} {'seconds':>8}")
-    for name, base, pages, tokens in ROWS:
+    print(f"{'8B, rank 16':15} {'tokens':>6} {'peak GiB':>9} {'loaded GiB':>10} {'launches':>9} {'syncs':>6} {'kernels':>8} {'seconds':>8}")
+    for name, base, pages, tokens, offloading in ROWS:
         data = machine.out / f"data-{tokens}"
         if not data.exists():
             big_model.records(data, pages, tokens)
         more = "double_quant = true\n" if base == "nf4" else ""
         metrics, report, seconds, _ = machine.run(
             # Counted kernels compute zeros, so the adapter stays as it was made, which train does not let pass.
-            f"memory-{base}-{tokens}", "cuda:0", mode="count", want=1, model=folder, base=base, compute="bf16", more=more, rank=16,
+            f"memory-{name}-{tokens}".replace(" ", "-"), "cuda:0", mode="count", want=1, model=folder, base=base, compute="bf16", more=more, rank=16,
             accumulate=1, train=data / "train.jsonl", max_tokens=tokens,
-            pixels=f"max_pixels = {big_model.PIXELS}\n", steps=2)
-        lines = (machine.out / f"memory-{base}-{tokens}/machine.trace").read_text().splitlines()
+            pixels=f"max_pixels = {big_model.PIXELS}\n", steps=2, offloading=offloading)
+        lines = (machine.out / f"memory-{name}-{tokens}".replace(" ", "-") / "machine.trace").read_text().splitlines()
         loaded = next((int(line.split()[3]) for line in lines if int(line.split()[5]) > 2000), 0)
-        print(f"{name:12} {steps_of(metrics)[0]['tokens']:6} {report['device_bytes_peak'] / GIB:9.2f} {loaded / GIB:10.2f} "
+        print(f"{name:15} {steps_of(metrics)[0]['tokens']:6} {report['device_bytes_peak'] / GIB:9.2f} {loaded / GIB:10.2f} "
               f"{report['launches']:9} {report['synchronisations']:6} {report['modules']:8} {seconds:8.0f}", flush=True)
 
 
