@@ -5,10 +5,15 @@
 
 use std::path::Path;
 
+use burn::tensor::{Device, Tensor};
 use cubecl::config::cache::CacheConfig;
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+use cubecl::std::throughput::measure_peak_throughput;
+use cubecl::throughput::{MemoryAccess, MemorySpec, ThroughputKey, ThroughputMode};
 use cudarc::driver::result;
 use cudarc::driver::sys::{CUdevice, CUdevice_attribute};
+
+use crate::cube::primitive;
 
 /// A version as NVIDIA counts them: of the driver's CUDA, or of NVRTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,6 +125,21 @@ pub fn keep_kernels_in(folder: &Path) {
     // Whoever set it first, such as a test, is right.
     CubeClRuntimeConfig::try_set(config);
 }
+
+/// Measures how fast a card copies pieces of each size, which CubeCL asks when it chooses kernels: while
+/// nothing lies in the card's memory yet, since the largest takes 2 GiB for a moment. What was measured is kept
+/// with the kernels, so another start asks the card nothing.
+pub fn measure(device: &Device) {
+    let client = primitive(Tensor::zeros([1, 1], device)).client;
+    for bytes in (13..=LARGEST_PIECE).map(|exponent| 1 << exponent) {
+        let mode = ThroughputMode::Memory(MemorySpec::new(MemoryAccess::Copy, bytes));
+        // What could not be measured, such as for want of memory, is asked again when it is needed.
+        let _ = measure_peak_throughput(&client, ThroughputKey { mode });
+    }
+}
+
+/// As a power of two: 1 GiB, more than the operands of any product here but the head's.
+const LARGEST_PIECE: u32 = 30;
 
 /// 12040 is 12.4.
 fn counted(version: i32) -> Version {

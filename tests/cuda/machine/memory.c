@@ -111,26 +111,36 @@ static bool within(devptr pointer, size_t bytes) {
     return found;
 }
 
-static int copy(devptr to, bool to_device, devptr from, bool from_device, size_t bytes) {
+static int move(devptr to, bool to_device, devptr from, bool from_device, size_t bytes) {
     if (machine_poisoned()) return machine_poisoned();
     if ((to_device && !within(to, bytes)) || (from_device && !within(from, bytes))) {
         machine_say("a copy of %zu bytes leaves its allocation", bytes);
         return CUDA_ERROR_INVALID_VALUE;
     }
+    if (machine_runs) memmove((void *)(uintptr_t)to, (void *)(uintptr_t)from, bytes);
+    else if (!to_device) memset((void *)(uintptr_t)to, 0, bytes);
+    return CUDA_SUCCESS;
+}
+
+static void count(bool to_device, bool from_device, size_t bytes) {
     if (to_device && from_device) {
         counted.on_device++;
         counted.on_device_bytes += bytes;
     } else if (to_device) {
         counted.to_device++;
         counted.to_device_bytes += bytes;
+        machine_trace("to_device", bytes);
     } else {
         counted.to_host++;
         counted.to_host_bytes += bytes;
         machine_trace("to_host", bytes);
     }
-    if (machine_runs) memmove((void *)(uintptr_t)to, (void *)(uintptr_t)from, bytes);
-    else if (!to_device) memset((void *)(uintptr_t)to, 0, bytes);
-    return CUDA_SUCCESS;
+}
+
+static int copy(devptr to, bool to_device, devptr from, bool from_device, size_t bytes) {
+    int status = move(to, to_device, from, from_device, bytes);
+    if (!status) count(to_device, from_device, bytes);
+    return status;
 }
 
 API cuMemcpyHtoDAsync_v2(devptr to, const void *from, size_t bytes, struct object *stream) {
@@ -176,10 +186,11 @@ API cuMemcpy2DAsync_v2(const struct plane_copy *c, struct object *stream) {
     devptr from = up ? c->from_device : (devptr)(uintptr_t)c->from_host;
     devptr to = down ? c->to_device : (devptr)(uintptr_t)c->to_host;
     for (size_t row = 0; row < c->height; row++) {
-        int status = copy(to + (c->to_y + row) * c->to_pitch + c->to_x, down,
+        int status = move(to + (c->to_y + row) * c->to_pitch + c->to_x, down,
                           from + (c->from_y + row) * c->from_pitch + c->from_x, up, c->width);
         if (status) return status;
     }
+    count(down, up, c->width * c->height);
     return CUDA_SUCCESS;
 }
 

@@ -20,7 +20,11 @@ impl RotaryTables {
                 values.extend(token.iter().map(|a| f(*a)));
                 values.extend_from_within(values.len() - half..);
             }
-            Tensor::from_data(TensorData::new(values, [rows, 2 * half]), device)
+            // By way of one dimension: a GPU would leave room between rows of this width, and every use
+            // of the table would begin with a copy without it.
+            let length = values.len();
+            let values = Tensor::<1>::from_data(TensorData::new(values, [length]), device);
+            values.reshape([rows, 2 * half])
         };
         Self {
             cos: table(f32::cos),

@@ -40,7 +40,9 @@ pub(super) fn open(number: usize) -> Result<Device> {
     if let Ok(cache) = cache_dir() {
         cuda::keep_kernels_in(&cache.join("kernels"));
     }
-    Ok(Device::cuda(number))
+    let device = Device::cuda(number);
+    cuda::measure(&device);
+    Ok(device)
 }
 
 /// What the environment of this process lacks so that its libraries are found: variables for a copy
