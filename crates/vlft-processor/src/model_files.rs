@@ -1,16 +1,15 @@
 //! Reading the small JSON files of a model directory, with errors that name the file and the key.
 
-use std::fs;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use vlft_base::output::cannot;
-use vlft_base::{Diagnostic, Result};
+use vlft_base::{Diagnostic, Result, input};
 
 /// The text of `path`, `None` where there is no such file.
 pub(crate) fn read_if_present(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
+    match input::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(cannot("read", path, e)),
@@ -53,5 +52,25 @@ pub(crate) fn get<T: DeserializeOwned>(
                 .detail(format!("`{key}`"))
                 .caused_by(e)
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What never ends, or waits for ever, is no file of a model.
+    #[test]
+    #[cfg(unix)]
+    fn only_files_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        assert_eq!(read_if_present(&path).unwrap(), None);
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        let error = read_json(&path).unwrap_err();
+        assert!(error.to_string().contains("no regular file"), "{error:?}");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "{}").unwrap();
+        assert_eq!(read_if_present(&path).unwrap().as_deref(), Some("{}"));
     }
 }

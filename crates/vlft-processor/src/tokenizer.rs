@@ -1,14 +1,13 @@
 //! The model's tokenizer, and the special tokens that the rest relies on, by name.
 
 use std::collections::HashMap;
-use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
 use serde_json::Value;
 use vlft_base::digest::sha256;
 use vlft_base::output::cannot;
-use vlft_base::{Diagnostic, Result};
+use vlft_base::{Diagnostic, Result, input};
 
 use crate::model_files::{get, read_json};
 
@@ -59,7 +58,7 @@ impl Tokenizer {
     /// Reads `tokenizer.json` and checks it against `config.json` and `tokenizer_config.json`.
     pub(crate) fn from_dir(dir: &Path) -> Result<Self> {
         let path = dir.join("tokenizer.json");
-        let bytes = fs::read(&path).map_err(|e| {
+        let bytes = input::read(&path).map_err(|e| {
             if e.kind() == std::io::ErrorKind::NotFound {
                 Diagnostic::error("model directory lacks `tokenizer.json`")
                     .at(dir)
