@@ -9,7 +9,7 @@ use vlft_base::Result;
 use vlft_base::input;
 use vlft_base::output::cannot;
 
-use crate::jsonl::{self, Line};
+use crate::jsonl;
 use crate::record::Record;
 
 /// Reads lines again that have passed.
@@ -38,12 +38,11 @@ impl Earlier {
         })
     }
 
-    /// To be told every line that is read, in order.
-    pub(crate) fn note(&mut self, line: &Line) {
-        // Lines that are not text are not told: the steps count on from the last one before.
-        while self.offsets.len() as u64 * STEP < line.number {
-            let known =
-                (self.offsets.len() as u64 * STEP + 1 == line.number).then_some(line.offset);
+    /// To be told the lines that are read, in order, and where in the file they start.
+    pub(crate) fn note(&mut self, line: u64, offset: u64) {
+        // Lines may be left out: the steps count on from the last one before.
+        while self.offsets.len() as u64 * STEP < line {
+            let known = (self.offsets.len() as u64 * STEP + 1 == line).then_some(offset);
             self.offsets.push(known.unwrap_or(u64::MAX));
         }
     }
@@ -109,7 +108,7 @@ mod tests {
         let mut earlier = Earlier::open(&path).unwrap();
         for line in Lines::open(&path).unwrap() {
             if let Ok(line) = line.unwrap() {
-                earlier.note(&line);
+                earlier.note(line.number, line.offset);
             }
         }
         for number in (1..=100).rev() {

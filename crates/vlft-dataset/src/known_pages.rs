@@ -4,10 +4,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::iter;
 use std::mem;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
@@ -17,38 +17,70 @@ use serde::Deserialize;
 use crate::image_path::base_of;
 use crate::manifest::manifests_in;
 use crate::perceptual::PageHash;
-use crate::spread::place;
+use crate::seen::hash;
+use crate::spread::Spread;
 use vlft_base::input;
 
 /// Manifests by directory, each read once. Shared between threads.
 #[derive(Default)]
 pub(crate) struct KnownPages {
     folders: RwLock<HashMap<PathBuf, Arc<Vec<Place>>>>,
-    tables: Mutex<HashMap<PathBuf, Option<Arc<Table>>>>,
+    tables: Mutex<HashMap<PathBuf, Option<Arc<Vec<Page>>>>>,
 }
 
-/// A manifest that may list the files of a folder, under this prefix.
+/// The folder that was asked for last, by one thread: images of one folder come one after the other, and
+/// need not look it up each time. Good for one [`KnownPages`] only, while it forgets nothing.
+#[derive(Default)]
+pub(crate) struct Nearby {
+    folder: PathBuf,
+    places: Option<Arc<Vec<Place>>>,
+}
+
+/// A manifest that lists files of a folder, under this prefix.
 struct Place {
-    table: Arc<Table>,
+    table: Arc<Vec<Page>>,
     prefix: String,
+    /// Of `table`: the pages whose folder has the same hash.
+    range: Range<usize>,
+    spread: Spread,
 }
 
-struct Table {
-    /// Of the files' names in the manifest, sorted; parallel to `pages`.
-    keys: Vec<u64>,
-    pages: Vec<Page>,
-}
+impl Place {
+    /// `None` where the manifest lists nothing under this prefix.
+    fn of(table: Arc<Vec<Page>>, prefix: &str) -> Option<Self> {
+        let folder = hash(prefix) as u32;
+        let start = table.partition_point(|page| page.folder < folder);
+        let count = table[start..].partition_point(|page| page.folder == folder);
+        let range = start..start + count;
+        let spread = Spread::of(table[range.clone()].iter().map(|page| page.key));
+        let prefix = prefix.to_owned();
+        (count > 0).then_some(Self {
+            table,
+            prefix,
+            range,
+            spread,
+        })
+    }
 
-impl Table {
-    fn page(&self, key: u64) -> Option<&Page> {
-        place(&self.keys, key, |known| known.cmp(&key)).map(|at| &self.pages[at])
+    fn page(&self, name: &str) -> Option<&Page> {
+        let pages = &self.table[self.range.clone()];
+        let key = key(&self.prefix, name);
+        let at = self.spread.place(pages, key, |page| page.key.cmp(&key))?;
+        Some(&pages[at])
     }
 }
 
+/// What a manifest says of a file. Pages of one folder stand side by side in the table, as they are asked
+/// for one after the other.
 struct Page {
+    /// Of the whole name in the manifest.
+    key: u64,
     /// Two halves, so that it needs no alignment.
     sha256: [u64; 2],
-    bytes: u64,
+    /// Hash of the name's folder.
+    folder: u32,
+    /// The size of the file, but for multiples of 4 GiB.
+    bytes: u32,
 }
 
 /// The keys of a manifest's line that matter here.
@@ -69,15 +101,17 @@ impl KnownPages {
     /// The first half of the SHA-256 of an image file of `bytes` bytes: enough to tell images apart.
     /// `None` when no manifest lists it, or when the file is no longer the one that was written (its
     /// size differs).
-    pub(crate) fn sha256(&self, image: &Path, bytes: u64) -> Option<u128> {
-        let places = self.places(base_of(image));
-        if places.is_empty() {
-            return None;
+    pub(crate) fn sha256(&self, image: &Path, bytes: u64, near: &mut Nearby) -> Option<u128> {
+        let folder = base_of(image);
+        if near.folder.as_os_str() != folder.as_os_str() || near.places.is_none() {
+            near.folder = folder.to_owned();
+            near.places = Some(self.places(folder));
         }
+        let places = near.places.as_ref().filter(|places| !places.is_empty())?;
         let name = image.file_name()?.to_str()?;
         places.iter().find_map(|place| {
-            let page = place.table.page(key(&place.prefix, name))?;
-            (page.bytes == bytes)
+            let page = place.page(name)?;
+            (page.bytes == bytes as u32)
                 .then(|| u128::from(page.sha256[0]) << 64 | u128::from(page.sha256[1]))
         })
     }
@@ -119,10 +153,7 @@ impl KnownPages {
         folders.clear();
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         for table in tables.values_mut().flatten() {
-            *table = Arc::new(Table {
-                keys: Vec::new(),
-                pages: Vec::new(),
-            });
+            *table = Arc::default();
         }
     }
 
@@ -145,10 +176,7 @@ impl KnownPages {
         let mut prefix = String::new();
         for above in real.ancestors().take(LEVELS_UP) {
             if let Some(table) = self.table(above) {
-                places.push(Place {
-                    table,
-                    prefix: prefix.clone(),
-                });
+                places.extend(Place::of(table, &prefix));
             }
             match above.file_name().and_then(|name| name.to_str()) {
                 Some(name) => prefix = format!("{name}/{prefix}"),
@@ -158,7 +186,7 @@ impl KnownPages {
         places
     }
 
-    fn table(&self, folder: &Path) -> Option<Arc<Table>> {
+    fn table(&self, folder: &Path) -> Option<Arc<Vec<Page>>> {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         if !tables.contains_key(folder) {
             tables.insert(folder.to_owned(), read(folder).map(Arc::new));
@@ -169,30 +197,31 @@ impl KnownPages {
 
 /// All manifests of a folder. One that cannot be read is no help; `rasterize` and `build-jsonl` say
 /// what is wrong with it.
-fn read(folder: &Path) -> Option<Table> {
-    let mut pages: Vec<(u64, Page)> = Vec::new();
+fn read(folder: &Path) -> Option<Vec<Page>> {
+    let mut pages: Vec<Page> = Vec::new();
     each_line(folder, parse, |page| pages.push(page))?;
-    if pages.is_empty() {
-        return None;
-    }
-    pages.sort_unstable_by_key(|(key, _)| *key);
+    // Not by rayon: see `each_line`.
+    pages.sort_unstable_by_key(|page| (page.folder, page.key));
     // Two files of one key, be it by two manifests or by chance: nothing is said of either.
-    let mut table = Table {
-        keys: Vec::with_capacity(pages.len()),
-        pages: Vec::with_capacity(pages.len()),
-    };
-    let mut pages = pages.into_iter().peekable();
-    while let Some((key, page)) = pages.next() {
-        let mut agree = true;
-        while let Some((_, other)) = pages.next_if(|(other, _)| *other == key) {
-            agree &= other.sha256 == page.sha256 && other.bytes == page.bytes;
-        }
+    let mut kept = 0;
+    let mut next = 0;
+    while next < pages.len() {
+        let page = &pages[next];
+        let same = |other: &&Page| (other.folder, other.key) == (page.folder, page.key);
+        let count = pages[next..].iter().take_while(same).count();
+        let is = |page: &Page| (page.sha256, page.bytes);
+        let agree = pages[next..next + count]
+            .iter()
+            .all(|other| is(other) == is(page));
         if agree {
-            table.keys.push(key);
-            table.pages.push(page);
+            pages.swap(kept, next);
+            kept += 1;
         }
+        next += count;
     }
-    Some(table)
+    pages.truncate(kept);
+    pages.shrink_to_fit();
+    (!pages.is_empty()).then_some(pages)
 }
 
 /// Gives what `read` makes of each line of a folder's manifests, in order. They are read in pieces, so
@@ -289,14 +318,17 @@ fn parts(text: &[u8], count: usize) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn parse(line: &[u8]) -> Option<(u64, Page)> {
+fn parse(line: &[u8]) -> Option<Page> {
     let line: Line<'_> = serde_json::from_slice(line).ok()?;
     let sha256 = half(line.sha256)?;
-    let page = Page {
+    let name = line.file.rfind('/').map_or(0, |at| at + 1);
+    let (folder, name) = line.file.split_at(name);
+    Some(Page {
+        key: key(folder, name),
         sha256: [(sha256 >> 64) as u64, sha256 as u64],
-        bytes: line.bytes,
-    };
-    Some((key("", &line.file), page))
+        folder: hash(folder) as u32,
+        bytes: line.bytes as u32,
+    })
 }
 
 /// The first half of a SHA-256 in hexadecimal.
@@ -304,13 +336,9 @@ fn half(sha256: &str) -> Option<u128> {
     u128::from_str_radix(sha256.get(..32)?, 16).ok()
 }
 
-/// Of `prefix` and `name`, as one text.
+/// Of a file `name` in the folder `prefix`, which ends in `/` or is empty.
 fn key(prefix: &str, name: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(prefix.as_bytes());
-    hasher.write(name.as_bytes());
-    0xffu8.hash(&mut hasher);
-    hasher.finish()
+    hash(&(prefix, name))
 }
 
 #[cfg(test)]
@@ -357,7 +385,8 @@ mod tests {
         let known = KnownPages::default();
         let sha = |path: &str| {
             let path = root.join(path);
-            known.sha256(&path, fs::metadata(&path).map_or(0, |is| is.len()))
+            let bytes = fs::metadata(&path).map_or(0, |is| is.len());
+            known.sha256(&path, bytes, &mut Nearby::default())
         };
         assert_eq!(
             sha("pages/a.png"),

@@ -4,7 +4,8 @@
 //! is asked of the caller, who reads the earlier line again; nothing is decided by a hash alone.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
 
 /// Lines by the hash of a key of theirs.
 #[derive(Default)]
@@ -53,6 +54,17 @@ impl Seen {
         }
     }
 
+    /// Brings the slots of these hashes near the processor, all at once: to wait for each in turn is most
+    /// of the time that [`Seen::earlier`] takes in a large table. The sum is of no meaning.
+    pub(crate) fn bring(&self, hashes: impl Iterator<Item = u64>) -> u64 {
+        match self.slots.is_empty() {
+            true => 0,
+            false => hashes
+                .map(|hash| u64::from(self.slots[self.place((hash >> 32) as u32)].tag))
+                .fold(0, u64::wrapping_add),
+        }
+    }
+
     /// Where a tag is looked for first. It follows from the tag alone, so that a table can grow.
     fn place(&self, tag: u32) -> usize {
         let mixed = u64::from(tag).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -74,14 +86,40 @@ impl Seen {
 
 /// The hash of a key, as [`Seen`] takes it.
 pub(crate) fn hash(key: &(impl Hash + ?Sized)) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = hasher();
     key.hash(&mut hasher);
     hasher.finish()
 }
 
+/// The hash of a path: the same for two that [`Path`] holds for equal.
+pub(crate) fn hash_path(path: &Path) -> u64 {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let mut pairs = bytes.windows(2);
+    let is_plain = !bytes.ends_with(b"/") && !pairs.any(|pair| pair == b"//" || pair == b"/.");
+    match is_plain && !cfg!(windows) {
+        true => hash(bytes),
+        false => {
+            // As it would be written plainly.
+            let plain: PathBuf = path.components().collect();
+            hash(plain.as_os_str().as_encoded_bytes())
+        }
+    }
+}
+
+/// What makes a [`hash`] of a key in pieces. Texts are hashed by the million: the one of the standard
+/// library takes several times as long.
+pub(crate) fn hasher() -> foldhash::quality::FoldHasher<'static> {
+    foldhash::quality::FixedState::default().build_hasher()
+}
+
 /// A hash of 128 bits: two of a million keys are equal by chance with a probability of 1e-27.
 pub(crate) fn hash128(key: &(impl Hash + ?Sized)) -> u128 {
-    u128::from(hash(key)) << 64 | u128::from(hash(&(0x5eed_u16, key)))
+    let half = |key: &dyn Fn(&mut DefaultHasher)| {
+        let mut hasher = DefaultHasher::new();
+        key(&mut hasher);
+        u128::from(hasher.finish())
+    };
+    half(&|hasher| key.hash(hasher)) << 64 | half(&|hasher| (0x5eed_u16, key).hash(hasher))
 }
 
 /// A map by keys that are hashes of 128 bits, which are not hashed again.
@@ -120,6 +158,19 @@ mod tests {
                 Ok::<_, Infallible>(key_of(earlier) == key)
             });
             assert_eq!(found, Ok((line > 50_000).then(|| line - 50_000)), "{line}");
+        }
+    }
+
+    #[test]
+    fn equal_paths_have_one_hash() {
+        let paths = [
+            "a", "a/", "a/b", "a//b", "a/./b", "a/b/.", "./a/b", "/a/b", "//a/b", "a/../b",
+            "a/..b", "a/.b", "", ".", "/",
+        ];
+        for a in paths.map(Path::new) {
+            for b in paths.map(Path::new) {
+                assert_eq!(hash_path(a) == hash_path(b), a == b, "{a:?} {b:?}");
+            }
         }
     }
 

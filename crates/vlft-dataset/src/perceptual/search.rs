@@ -10,7 +10,7 @@
 
 use rayon::prelude::*;
 
-use super::PageHash;
+use super::{NEAR, PageHash};
 use crate::disjoint::Sets;
 
 /// More hashes than this are compared by bands.
@@ -76,15 +76,20 @@ fn by_bands(hashes: &[PageHash]) -> Vec<NearPair> {
     for band in 0..BANDS {
         let (ends, sorted) = sort_by_band(hashes, &different, band);
         let roots = forest.sets.roots();
-        let near: Vec<NearPair> = (0..BUCKETS)
-            .into_par_iter()
-            .flat_map_iter(|bucket| {
-                let start = if bucket == 0 { 0 } else { ends[bucket - 1] };
-                let bucket = &sorted[start..ends[bucket]];
-                // With the instruction that counts bits, where the machine has it: twice as fast.
-                arch.dispatch(|| within(bucket, hashes, roots))
-            })
-            .collect();
+        let starts = (0..BUCKETS).into_par_iter().step_by(TOGETHER);
+        let parts = starts.fold(Scratch::default, |mut scratch, first| {
+            // With the instruction that counts bits, where the machine has it.
+            arch.dispatch(Within {
+                start: first.checked_sub(1).map_or(0, |before| ends[before]),
+                ends: &ends[first..first + TOGETHER],
+                sorted: &sorted,
+                hashes,
+                roots,
+                scratch: &mut scratch,
+            });
+            scratch
+        });
+        let near: Vec<NearPair> = parts.flat_map_iter(|scratch| scratch.near).collect();
         forest.extend(near);
     }
     forest.finish()
@@ -120,28 +125,102 @@ fn key(hash: PageHash, band: usize) -> u16 {
     })
 }
 
-/// Near pairs within one bucket, but not those that are tied together already.
-#[inline(always)]
-fn within(bucket: &[u32], hashes: &[PageHash], roots: &[u32]) -> Vec<NearPair> {
-    let mut near = Vec::new();
-    // Side by side in memory: each is read many times.
-    let local: Vec<PageHash> = bucket.iter().map(|i| hashes[*i as usize]).collect();
-    // Per member, the set it belongs to: at first the one it has in the forest.
-    let mut set: Vec<u32> = bucket.iter().map(|i| roots[*i as usize]).collect();
-    for b in 1..bucket.len() {
-        for a in 0..b {
-            if set[a] != set[b] && local[a].is_near(local[b]) {
-                let [first, second] = [a, b].map(|i| bucket[i] as usize);
-                near.push(NearPair {
-                    first: first.min(second),
-                    second: first.max(second),
-                });
-                let (from, to) = (set[b], set[a]);
-                set.iter_mut().filter(|s| **s == from).for_each(|s| *s = to);
+/// What one thread works with.
+#[derive(Default)]
+struct Scratch {
+    /// The first words of the hashes in some buckets, side by side in memory: they are read many times.
+    fronts: Vec<[u64; FRONT]>,
+    /// Per member of a bucket, the set it belongs to: at first the one it has in the forest.
+    sets: Vec<u32>,
+    /// What was found, bucket after bucket.
+    near: Vec<NearPair>,
+}
+
+/// Two hashes that have nothing to do with each other differ in half of their bits: in 96 of these words,
+/// and in as few as [`NEAR`] once in a hundred million times.
+const FRONT: usize = 3;
+
+/// The hashes of so many buckets are fetched at once. They lie all over the memory: to wait for one after
+/// the other is most of the time that all of this takes.
+const TOGETHER: usize = 8;
+
+/// Near pairs within each of some buckets, but not those that are tied together already. No closure: that
+/// would be compiled without the instruction it is dispatched for.
+struct Within<'a> {
+    start: usize,
+    ends: &'a [usize],
+    sorted: &'a [u32],
+    hashes: &'a [PageHash],
+    roots: &'a [u32],
+    scratch: &'a mut Scratch,
+}
+
+impl pulp::NullaryFnOnce for Within<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self {
+            start,
+            ends,
+            sorted,
+            hashes,
+            roots,
+            scratch,
+        } = self;
+        let Scratch { fronts, sets, near } = scratch;
+        fronts.clear();
+        let all = sorted[start..ends[ends.len() - 1]].iter();
+        fronts.extend(all.map(|index| -> [u64; FRONT] {
+            let words = &hashes[*index as usize].0;
+            [words[0], words[1], words[2]]
+        }));
+        let mut from = start;
+        for end in ends {
+            let members = &sorted[from..*end];
+            let fronts = &fronts[from - start..*end - start];
+            from = *end;
+            sets.clear();
+            for (b, front) in fronts.iter().enumerate() {
+                for (a, other) in fronts[..b].iter().enumerate() {
+                    if differing(other, front) <= NEAR {
+                        tie(members, [a, b], hashes, roots, sets, near);
+                    }
+                }
             }
         }
     }
-    near
+}
+
+/// Ties two members of a bucket together if they are near and not tied yet.
+fn tie(
+    members: &[u32],
+    [a, b]: [usize; 2],
+    hashes: &[PageHash],
+    roots: &[u32],
+    sets: &mut Vec<u32>,
+    near: &mut Vec<NearPair>,
+) {
+    if sets.is_empty() {
+        sets.extend(members.iter().map(|index| roots[*index as usize]));
+    }
+    let [one, other] = [a, b].map(|at| members[at] as usize);
+    if sets[a] == sets[b] || !hashes[one].is_near(hashes[other]) {
+        return;
+    }
+    near.push(NearPair {
+        first: one.min(other),
+        second: one.max(other),
+    });
+    let (from, to) = (sets[b], sets[a]);
+    let same = sets.iter_mut().filter(|set| **set == from);
+    same.for_each(|set| *set = to);
+}
+
+/// How many bits differ.
+#[inline(always)]
+fn differing(a: &[u64; FRONT], b: &[u64; FRONT]) -> u32 {
+    a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones()).sum()
 }
 
 /// Pairs that tie sets together; the others are dropped.

@@ -16,12 +16,12 @@ use crate::earlier::Earlier;
 use crate::image_path::{base_of, beside, find, shown_short};
 use crate::json;
 use crate::jsonl::{self, Line, Lines, shown};
-use crate::known_pages::KnownPages;
+use crate::known_pages::{KnownPages, Nearby};
 use crate::perceptual::PageHash;
 use crate::problem::Problem;
 use crate::record::{Message, Record, Role};
 use crate::seen::{ByHash, Seen, hash128};
-use crate::spread::place;
+use crate::spread::Spread;
 use crate::validate::image_file::{decoded, half_sha256};
 
 /// What makes two records one group, and what is reported of them.
@@ -182,16 +182,16 @@ fn read_with(path: &Path, ask: &Ask<'_>, pages: &KnownPages, shared: &mut Shared
     batches::each(
         || next_batch(&mut lines),
         |(lines, _): &Batch| -> Vec<std::result::Result<Looked, Vec<Problem>>> {
-            let looked = lines.par_iter().map(|line| {
+            let look = |near: &mut Nearby, line: &Line| {
                 let record = jsonl::parse(&line.text, &file, line.number)?;
-                Ok(look(record, line.number, ask, base, pages))
-            });
-            looked.collect()
+                Ok(look(record, line.number, ask, base, pages, near))
+            };
+            lines.par_iter().map_init(Nearby::default, look).collect()
         },
         |(lines, broken), looked| {
             problems.extend(broken.iter().cloned());
             for (line, looked) in lines.iter().zip(looked.drain(..)) {
-                facts.earlier.note(line);
+                facts.earlier.note(line.number, line.offset);
                 let looked = match looked {
                     Ok(looked) => looked,
                     Err(found) => {
@@ -241,7 +241,14 @@ fn next_batch(lines: &mut Lines) -> Result<Option<Batch>> {
     Ok(Some((batch, problems)))
 }
 
-fn look(record: Record, line: u64, ask: &Ask<'_>, base: &Path, pages: &KnownPages) -> Looked {
+fn look(
+    record: Record,
+    line: u64,
+    ask: &Ask<'_>,
+    base: &Path,
+    pages: &KnownPages,
+    near: &mut Nearby,
+) -> Looked {
     let meta = |key: &str| text_of(record.meta.as_ref()?.get(key)?);
     let answer = answer(&record);
     let mut elsewhere = false;
@@ -252,7 +259,9 @@ fn look(record: Record, line: u64, ask: &Ask<'_>, base: &Path, pages: &KnownPage
                 elsewhere |= found.elsewhere;
                 SeenImage {
                     key: hash128(found.path.as_path()),
-                    is: pages.sha256(&found.path, found.bytes).ok_or(found.path),
+                    is: pages
+                        .sha256(&found.path, found.bytes, near)
+                        .ok_or(found.path),
                 }
             }
             None => {
@@ -401,10 +410,11 @@ impl Images {
             .collect();
         by_hash.par_sort_unstable();
         by_hash.dedup_by_key(|(hash, _)| *hash);
+        let spread = Spread::of(by_hash.iter().map(|(hash, _)| (hash >> 64) as u64));
         let mut is_known = vec![false; by_hash.len()];
         pages.each_look(|sha256, page| {
             let wanted = (sha256 >> 64) as u64;
-            if let Some(at) = place(&by_hash, wanted, |(hash, _)| hash.cmp(&sha256))
+            if let Some(at) = spread.place(&by_hash, wanted, |(hash, _)| hash.cmp(&sha256))
                 && !mem::replace(&mut is_known[at], true)
             {
                 looks.push((by_hash[at].1, page));

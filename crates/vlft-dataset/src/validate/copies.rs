@@ -2,42 +2,40 @@
 //! file, so little is kept of each line: see [`Seen`]. What a hash says is the same is read again and
 //! compared before anything is said.
 
+use std::hash::{Hash, Hasher};
 use std::path::Path;
 
 use serde_json::Value;
+use smallvec::SmallVec;
 use vlft_base::{Diagnostic, Result};
 
-use super::images::ImageId;
+use super::Again;
+use super::images::{ImageId, ImageIds};
 use crate::earlier::Earlier;
 use crate::json;
-use crate::jsonl::Line;
 use crate::problem::Finding;
 use crate::record::{Message, Part, Record, Role};
 use crate::rules::Rule;
-use crate::seen::{Seen, hash};
+use crate::seen::{Seen, hasher};
+
+/// Mostly one.
+pub(crate) type Prompts = SmallVec<[u64; 1]>;
 
 /// Per answer of a record: the hash of all that stands before it, images by what they are.
-pub(crate) fn prompts(record: &Record, images: &[ImageId]) -> Vec<u64> {
-    let answers = answers(record).map(|(index, _)| index);
-    answers
-        .map(|index| {
-            let mut images = images.iter();
-            let before = record.messages[..index].iter();
-            let before: Vec<(&str, Vec<Key<'_>>)> = before
-                .map(|message| {
-                    (
-                        message.role.as_str(),
-                        message
-                            .content
-                            .iter()
-                            .map(|part| Key::of(part, &mut images))
-                            .collect(),
-                    )
-                })
-                .collect();
-            hash(&before)
-        })
-        .collect()
+pub(crate) fn prompts(record: &Record, images: &[ImageId]) -> Prompts {
+    let mut images = images.iter();
+    let mut before = hasher();
+    let mut prompts = Prompts::new();
+    for message in &record.messages {
+        if message.role == Role::Assistant {
+            prompts.push(before.clone().finish());
+        }
+        (message.role as u8, message.content.len()).hash(&mut before);
+        for part in &message.content {
+            Key::of(part, &mut images).hash(&mut before);
+        }
+    }
+    prompts
 }
 
 #[derive(Hash)]
@@ -76,7 +74,7 @@ pub(crate) struct Copies {
 }
 
 /// A record whose line has passed, with what its images are.
-type Known<'a> = &'a dyn Fn(&Record) -> Vec<ImageId>;
+type Known<'a> = &'a dyn Fn(&Record) -> ImageIds;
 
 impl Copies {
     pub(crate) fn new(file: &Path) -> Result<Self> {
@@ -87,9 +85,18 @@ impl Copies {
         })
     }
 
-    /// To be told every line that is read, in order.
-    pub(crate) fn line(&mut self, line: &Line) {
-        self.earlier.note(line);
+    /// To be told every line that is read, in order, and where in the file it starts.
+    pub(crate) fn line(&mut self, line: u64, offset: u64) {
+        self.earlier.note(line, offset);
+    }
+
+    /// To be told of some lines a little before each is compared: of their ids' hashes and their prompts.
+    pub(super) fn bring(&self, ids: impl Iterator<Item = u64>, prompts: impl Iterator<Item = u64>) {
+        std::hint::black_box(
+            self.ids
+                .bring(ids)
+                .wrapping_add(self.prompts.bring(prompts)),
+        );
     }
 
     /// Forgets what lines were seen; they can still be read again.
@@ -105,40 +112,58 @@ impl Copies {
     }
 
     /// The line that has the record's id already; `id` is the hash of it.
-    pub(crate) fn same_id(&mut self, record: &Record, id: u64, line: u64) -> Result<Option<u64>> {
+    pub(super) fn same_id(
+        &mut self,
+        again: &mut Again<'_>,
+        id: u64,
+        line: u64,
+    ) -> Result<Option<u64>> {
         let earlier = &mut self.earlier;
         self.ids.earlier(id, line, |line| {
-            Ok(earlier
-                .record(line)?
-                .is_some_and(|earlier| earlier.id == record.id))
+            let Some(earlier) = earlier.record(line)? else {
+                return Ok(false);
+            };
+            Ok(again
+                .record()
+                .is_some_and(|(_, record)| earlier.id == record.id))
         })
     }
 
     /// An earlier record with the same images and prompt: a copy, or a contradiction.
-    pub(crate) fn same_prompt(
+    pub(super) fn same_prompt(
         &mut self,
-        record: &Record,
+        again: &mut Again<'_>,
         images: &[ImageId],
         prompts: &[u64],
         line: u64,
         known: Known<'_>,
     ) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
-        let last = record.messages.len().saturating_sub(1);
-        for ((index, answer), prompt) in answers(record).zip(prompts) {
+        for (nth, prompt) in prompts.iter().enumerate() {
             let earlier = &mut self.earlier;
-            let before = &record.messages[..index];
             // Within one record the same prompt cannot come twice: each holds the one before.
             let found = self.prompts.earlier(*prompt, line, |line| {
-                Ok::<_, Diagnostic>(earlier.record(line)?.is_some_and(|other| {
+                let Some((other, (_, record))) = earlier.record(line)?.zip(again.record()) else {
+                    return Ok(false);
+                };
+                Ok::<_, Diagnostic>(answers(record).nth(nth).is_some_and(|(index, _)| {
                     is_prompt_of(other, index)
-                        && is_same(before, images, &other.messages[..index], &known(other))
+                        && is_same(
+                            &record.messages[..index],
+                            images,
+                            &other.messages[..index],
+                            &known(other),
+                        )
                 }))
             })?;
             let Some(first) = found else { continue };
-            let Some(other) = self.earlier.record(first)? else {
+            let Some((other, (_, record))) = self.earlier.record(first)?.zip(again.record()) else {
                 continue;
             };
+            let Some((index, answer)) = answers(record).nth(nth) else {
+                continue;
+            };
+            let last = record.messages.len() - 1;
             let path = ["messages".into(), index.into(), "content".into()];
             if let Some(difference) = difference(&answer.text(), &other.messages[index].text()) {
                 let what = format!(

@@ -12,9 +12,10 @@ use vlft_base::output::{cannot, check_free};
 use vlft_base::paths::not_an_input;
 
 use super::target::unfenced;
-use super::{Checked, Checker, Options, ReadLine};
+use super::{Checked, Checker, Options};
 use crate::image_path::{Rebase, base_of, find, slashed};
 use crate::jsonl::{Writer, shown};
+use crate::known_pages::Nearby;
 use crate::lineage::{self, Lineage};
 use crate::problem::Problem;
 use crate::record::{Part, Record, Role};
@@ -126,17 +127,12 @@ impl Fixer {
         }))
     }
 
-    pub(crate) fn line(
-        &mut self,
-        line: &ReadLine,
-        checked: &Checked,
-        checker: &Checker<'_>,
-    ) -> Result<()> {
+    pub(crate) fn line(&mut self, checked: &Checked, checker: &Checker<'_>) -> Result<()> {
         if checked.is_empty_line {
             self.mended(Rule::EmptyLine);
             return Ok(());
         }
-        if line.as_ref().is_ok_and(|line| line.had_byte_order_mark) {
+        if checked.had_byte_order_mark {
             self.mended(Rule::ByteOrderMark);
         }
         match self.mend(checked, checker) {
@@ -200,7 +196,7 @@ impl Fixer {
             }
             self.mend_parts(&mut mended);
             // What stood behind the fence may be wrong in its own way.
-            let found = checker.record(&mended);
+            let found = checker.record(&mended, &mut Nearby::default());
             if found
                 .findings
                 .iter()

@@ -1,11 +1,13 @@
 //! The rules about images: their paths, that they are there, that they can be used. And what tells an
 //! image from others, for the rules about copies.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use smallvec::SmallVec;
 use vlft_base::did_you_mean;
 
 use super::Decode;
@@ -14,12 +16,12 @@ use crate::image_limits::MAX_ASPECT_RATIO;
 use crate::image_path::{Found, base_of, beside, find, slashed};
 use crate::json::Step;
 use crate::jsonl::shown;
-use crate::known_pages::KnownPages;
+use crate::known_pages::{KnownPages, Nearby};
 use crate::perceptual::PageHash;
 use crate::problem::Finding;
 use crate::record::{Part, Record};
 use crate::rules::{Rule, Section, Selection};
-use crate::seen::hash;
+use crate::seen::hash_path;
 
 /// Less than a merged patch of the model: it is blown up before anything is seen.
 const SMALL_SIDE: u32 = 28;
@@ -39,15 +41,18 @@ pub(crate) struct ImageRules<'a> {
 }
 
 /// What tells an image from others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ImageId {
     /// Of its path.
     pub(crate) path: u64,
     /// The first half of its SHA-256, where it is known.
     pub(crate) sha256: Option<u128>,
     /// Where the image was opened, and for the first time.
-    pub(crate) looks: Option<PageHash>,
+    pub(crate) looks: Option<Box<PageHash>>,
 }
+
+/// Mostly one.
+pub(crate) type ImageIds = SmallVec<[ImageId; 1]>;
 
 impl ImageId {
     /// Whether two records show the same image here. By bytes where both are known.
@@ -74,13 +79,13 @@ impl<'a> ImageRules<'a> {
     }
 
     /// What is wrong with the images of a record, and what they are, in order.
-    pub(crate) fn check(&self, record: &Record) -> (Vec<Finding>, Vec<ImageId>) {
+    pub(crate) fn check(&self, record: &Record, near: &mut Nearby) -> (Vec<Finding>, ImageIds) {
         let mut findings = Vec::new();
-        let mut ids = Vec::new();
+        let mut ids = ImageIds::new();
         for (message_index, message) in record.messages.iter().enumerate() {
             for (part_index, part) in message.content.iter().enumerate() {
                 if let Part::Image(image) = part {
-                    let (found, id) = self.path(image);
+                    let (found, id) = self.path(image, near);
                     ids.push(id);
                     findings.extend(found.into_iter().map(|(rule, message, hint)| Finding {
                         rule,
@@ -101,19 +106,22 @@ impl<'a> ImageRules<'a> {
     }
 
     /// What the images of a record are, for a second look at it.
-    pub(crate) fn ids(&self, record: &Record) -> Vec<ImageId> {
-        record.images().map(|image| self.path(image).1).collect()
+    pub(crate) fn ids(&self, record: &Record) -> ImageIds {
+        let near = &mut Nearby::default();
+        let images = record.images();
+        images.map(|image| self.path(image, near).1).collect()
     }
 
     /// The name and the place of the image whose path has this hash.
     pub(crate) fn named(&self, record: &Record, path: u64) -> Option<(String, Vec<Step>)> {
+        let near = &mut Nearby::default();
         record.messages.iter().enumerate().find_map(|(m, message)| {
             message
                 .content
                 .iter()
                 .enumerate()
                 .find_map(|(p, part)| match part {
-                    Part::Image(image) if self.path(image).1.path == path => Some((
+                    Part::Image(image) if self.path(image, near).1.path == path => Some((
                         image.clone(),
                         vec![
                             "messages".into(),
@@ -128,9 +136,9 @@ impl<'a> ImageRules<'a> {
         })
     }
 
-    fn path(&self, image: &str) -> (Vec<Told>, ImageId) {
+    fn path(&self, image: &str, near: &mut Nearby) -> (Vec<Told>, ImageId) {
         let unknown = |path: &Path| ImageId {
-            path: hash(path),
+            path: hash_path(path),
             sha256: None,
             looks: None,
         };
@@ -145,7 +153,7 @@ impl<'a> ImageRules<'a> {
                 "leave the part out, or name the file",
             );
         }
-        if image.starts_with("data:") || image.contains("://") {
+        if image.contains(':') && (image.starts_with("data:") || image.contains("://")) {
             let start: String = image.chars().take(40).collect();
             return told(
                 Rule::PathUrl,
@@ -161,10 +169,10 @@ impl<'a> ImageRules<'a> {
             );
         }
         let mut findings = Vec::new();
-        let mut usable = image.to_owned();
+        let mut usable = Cow::Borrowed(image);
         // On Unix `\` may be part of a name; a file that is really called so is fine.
         if image.contains('\\') && find(self.base, image).is_none_or(|_| cfg!(windows)) {
-            usable = slashed(image);
+            usable = slashed(image).into();
             findings.push((
                 Rule::PathBackslash,
                 format!("backslash in the image path `{image}`"),
@@ -180,7 +188,7 @@ impl<'a> ImageRules<'a> {
         }
         let Some(found) = find(self.base, &usable) else {
             findings.push(self.missing(&usable));
-            return (findings, unknown(Path::new(&usable)));
+            return (findings, unknown(Path::new(&*usable)));
         };
         if found.elsewhere {
             findings.push((
@@ -189,15 +197,15 @@ impl<'a> ImageRules<'a> {
                 Some("paths are relative to the JSONL file; `--fix-out` rewrites them".to_owned()),
             ));
         }
-        let (faults, id) = self.file(&found, &usable);
+        let (faults, id) = self.file(&found, &usable, near);
         findings.extend(faults);
         (findings, id)
     }
 
-    fn file(&self, found: &Found, image: &str) -> (Vec<Told>, ImageId) {
+    fn file(&self, found: &Found, image: &str, near: &mut Nearby) -> (Vec<Told>, ImageId) {
         let path = found.path.as_path();
         let mut id = ImageId {
-            path: hash(path),
+            path: hash_path(path),
             sha256: None,
             looks: None,
         };
@@ -205,7 +213,7 @@ impl<'a> ImageRules<'a> {
         if self.decode == Decode::None
             || !rules.any_of(Section::Images) && !rules.any_of(Section::Copies)
         {
-            id.sha256 = self.known_sha256(found);
+            id.sha256 = self.known_sha256(found, near);
             return (Vec::new(), id);
         }
         if let Some(sha256) = lock(&self.good).get(&id.path) {
@@ -221,9 +229,12 @@ impl<'a> ImageRules<'a> {
         };
         id.sha256 = match looked.content {
             Some(content) => Some(content.sha256),
-            None => self.known_sha256(found),
+            None => self.known_sha256(found, near),
         };
-        id.looks = looked.content.and_then(|content| content.looks);
+        id.looks = looked
+            .content
+            .and_then(|content| content.looks)
+            .map(Box::new);
         let faults = faults(image, &looked);
         if faults.is_empty() {
             lock(&self.good).insert(id.path, id.sha256);
@@ -239,10 +250,10 @@ impl<'a> ImageRules<'a> {
     }
 
     /// From the manifest; only needed to know copies.
-    fn known_sha256(&self, found: &Found) -> Option<u128> {
+    fn known_sha256(&self, found: &Found, near: &mut Nearby) -> Option<u128> {
         let wanted = self.rules.any_of(Section::Copies);
         wanted
-            .then(|| self.known.sha256(&found.path, found.bytes))
+            .then(|| self.known.sha256(&found.path, found.bytes, near))
             .flatten()
     }
 

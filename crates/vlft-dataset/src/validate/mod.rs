@@ -23,17 +23,18 @@ use vlft_base::output::Existing;
 use crate::batches;
 use crate::image_path::base_of;
 use crate::json;
-use crate::jsonl::{self, Line, Lines, shown};
+use crate::jsonl::{self, Block, Blocks, Line, shown};
+use crate::known_pages::Nearby;
 use crate::problem::{Finding, Problem};
 use crate::record::{Record, Role};
 use crate::rules::{Rule, Section, Selection};
 use crate::seen::hash;
 use crate::structure;
 use crate::token_counter::{TokenCount, TokenCounter};
-use copies::Copies;
+use copies::{Copies, Prompts};
 pub use fix::Fixed;
 use fix::Fixer;
-use images::{ImageId, ImageRules};
+use images::{ImageIds, ImageRules};
 pub use report::{Summary, Tokens};
 use target::TargetRules;
 use twins::{Twin, Twins};
@@ -96,9 +97,10 @@ pub fn validate(
             .unwrap_or_default(),
         counter,
         max_tokens: options.max_tokens,
+        keeps_records: options.fix_out.is_some(),
     };
     let fixer = Fixer::create(options)?;
-    let mut lines = Lines::open(&options.file)?;
+    let mut blocks = Blocks::open(&options.file)?;
     let mut so_far = SoFar {
         fixer,
         copies: Copies::new(&options.file)?,
@@ -107,17 +109,29 @@ pub fn validate(
         read: 0,
     };
     batches::each(
-        || next_batch(&mut lines),
-        |batch| -> Vec<Checked> {
-            let lines = batch.par_iter();
-            lines
-                .map(|line| check_line(line, &checker, &file))
-                .collect()
+        || blocks.next(),
+        |block| -> Vec<Checked> {
+            let lines = (0..block.len()).into_par_iter();
+            let check =
+                |near: &mut Nearby, line| check_line(block.line(line), &checker, &file, near);
+            lines.map_init(Nearby::default, check).collect()
         },
-        |batch, checked| {
-            for (line, checked) in batch.iter().zip(checked) {
-                so_far.take(line, checked, &checker, &file, sink)?;
+        |block, checked| {
+            const SOON: usize = 32;
+            for (part, checked) in checked.chunks_mut(SOON).enumerate() {
+                let ids = checked
+                    .iter()
+                    .filter_map(|checked| Some(checked.known.as_ref()?.id));
+                let prompts = checked
+                    .iter()
+                    .flat_map(|checked| checked.prompts.iter().copied());
+                so_far.copies.bring(ids, prompts);
+                for (line, checked) in checked.iter_mut().enumerate() {
+                    let line = part * SOON + line;
+                    so_far.take(block, line, checked, &checker, &file, sink)?;
+                }
             }
+            so_far.read += block.byte_len();
             progress(so_far.read);
             Ok(())
         },
@@ -160,30 +174,31 @@ impl SoFar {
     /// Compares the next line with those before, and tells its problems.
     fn take(
         &mut self,
-        line: &ReadLine,
+        block: &Block,
+        line: usize,
         checked: &mut Checked,
         checker: &Checker<'_>,
         file: &str,
         sink: &mut dyn FnMut(Problem),
     ) -> Result<()> {
         let rules = checker.rules;
-        if let Ok(line) = line {
-            self.copies.line(line);
-            compare(line, checked, &mut self.copies, checker, file)?;
-            self.read += line.text.len() as u64 + 1;
-        }
-        if let (Some(known), Ok(line)) = (&checked.known, line)
+        self.copies.line(block.number(line), block.offset(line));
+        compare(block, line, checked, &mut self.copies, checker, file)?;
+        if let Some(known) = &checked.known
             && (rules.has(Rule::DuplicateImage) || rules.has(Rule::NearImage))
         {
-            self.twins.add(known.document, line.number, &checked.images);
+            let number = block.number(line);
+            self.twins.add(known.document, number, &checked.images);
         }
         checked.problems.retain(|problem| rules.has(problem.rule));
         if let Some(fixer) = &mut self.fixer {
-            fixer.line(line, checked, checker)?;
+            fixer.line(checked, checker)?;
         }
         self.summary.add(checked);
-        for problem in self.summary.arranged(mem::take(&mut checked.problems)) {
-            sink(problem);
+        if !checked.problems.is_empty() {
+            for problem in self.summary.arranged(mem::take(&mut checked.problems)) {
+                sink(problem);
+            }
         }
         Ok(())
     }
@@ -191,31 +206,63 @@ impl SoFar {
 
 /// The rules that need the lines before this one.
 fn compare(
-    line: &Line,
+    block: &Block,
+    line: usize,
     checked: &mut Checked,
     copies: &mut Copies,
     checker: &Checker<'_>,
     file: &str,
 ) -> Result<()> {
-    let (Some(record), Some(known)) = (&checked.record, &checked.known) else {
+    let Some(known) = &checked.known else {
         return Ok(());
     };
-    let rules = checker.rules;
-    let number = line.number;
-    if rules.has(Rule::DuplicateId)
-        && let Some(first) = copies.same_id(record, known.id, number)?
+    let mut again = Again::new(block, line);
+    let number = block.number(line);
+    if checker.rules.has(Rule::DuplicateId)
+        && let Some(first) = copies.same_id(&mut again, known.id, number)?
+        && let Some((text, record)) = again.record()
     {
-        let twice = jsonl::duplicate_id(&record.id, first, file, number, &line.text);
+        let twice = jsonl::duplicate_id(&record.id, first, file, number, text);
         checked.problems.push(twice.of_record(&record.id));
     }
     if !checked.prompts.is_empty() {
         let known = |record: &Record| checker.images.ids(record);
-        let found =
-            copies.same_prompt(record, &checked.images, &checked.prompts, number, &known)?;
-        let place = |finding| Problem::of(finding, file, number, &line.text).of_record(&record.id);
-        checked.problems.extend(found.into_iter().map(place));
+        let (images, prompts) = (&checked.images, &checked.prompts);
+        let found = copies.same_prompt(&mut again, images, prompts, number, &known)?;
+        if let Some((text, record)) = again.record().filter(|_| !found.is_empty()) {
+            let place = |finding| Problem::of(finding, file, number, text).of_record(&record.id);
+            checked.problems.extend(found.into_iter().map(place));
+        }
     }
     Ok(())
+}
+
+/// The record of a line, parsed once more when somebody wants it: few do, and to keep all of them from
+/// one thread for another costs more than everything else.
+struct Again<'a> {
+    block: &'a Block,
+    line: usize,
+    parsed: Option<Option<(&'a str, Record)>>,
+}
+
+impl<'a> Again<'a> {
+    fn new(block: &'a Block, line: usize) -> Self {
+        Self {
+            block,
+            line,
+            parsed: None,
+        }
+    }
+
+    /// With its line. `None` when it is none, which is not so of a line that was one before.
+    fn record(&mut self) -> Option<(&'a str, &Record)> {
+        let parsed = self.parsed.get_or_insert_with(|| {
+            let line = self.block.line(self.line).ok()?;
+            let record = jsonl::parse(line.text, "", line.number).ok()?;
+            Some((line.text, record))
+        });
+        parsed.as_ref().map(|(text, record)| (*text, record))
+    }
 }
 
 /// The message for an image that is there twice. Its line is read again for its name.
@@ -252,35 +299,19 @@ fn told(twin: Twin, copies: &mut Copies, checker: &Checker<'_>, file: &str) -> R
     ))
 }
 
-type ReadLine = std::result::Result<Line, Problem>;
-
-/// Enough lines to keep all cores busy, few enough not to fill the memory: there are three batches at a
-/// time, and records take five times the room of their lines.
-fn next_batch(lines: &mut Lines) -> Result<Option<Vec<ReadLine>>> {
-    const MAX_LINES: usize = 2048;
-    const MAX_BYTES: usize = 16 << 20;
-    let mut batch = Vec::new();
-    let mut bytes = 0;
-    while batch.len() < MAX_LINES && bytes < MAX_BYTES {
-        let Some(line) = lines.next() else { break };
-        let line = line?;
-        bytes += line.as_ref().map_or(0, |line| line.text.len());
-        batch.push(line);
-    }
-    Ok((!batch.is_empty()).then_some(batch))
-}
-
 /// What was found on one line.
 pub(crate) struct Checked {
     pub(crate) problems: Vec<Problem>,
+    /// For who writes records; for the others it would only be in the way.
+    record: Option<Record>,
     /// `None` for an empty line and for a line that is no record.
-    pub(crate) record: Option<Record>,
     known: Option<Known>,
-    pub(crate) is_empty_line: bool,
-    pub(crate) tokens: Option<TokenCount>,
-    pub(crate) images: Vec<ImageId>,
+    is_empty_line: bool,
+    had_byte_order_mark: bool,
+    tokens: Option<TokenCount>,
+    images: ImageIds,
     /// See [`copies::prompts`]; empty when nobody asks.
-    prompts: Vec<u64>,
+    prompts: Prompts,
 }
 
 /// What tells a record from those before it.
@@ -297,20 +328,26 @@ impl Checked {
     }
 }
 
-fn check_line(line: &ReadLine, checker: &Checker<'_>, file: &str) -> Checked {
+fn check_line(
+    line: std::result::Result<Line<&str>, Problem>,
+    checker: &Checker<'_>,
+    file: &str,
+    near: &mut Nearby,
+) -> Checked {
     let mut checked = Checked {
         problems: Vec::new(),
         record: None,
         known: None,
         is_empty_line: false,
+        had_byte_order_mark: false,
         tokens: None,
-        images: Vec::new(),
-        prompts: Vec::new(),
+        images: ImageIds::new(),
+        prompts: Prompts::new(),
     };
     let line = match line {
         Ok(line) => line,
         Err(problem) => {
-            checked.problems.push(problem.clone());
+            checked.problems.push(problem);
             return checked;
         }
     };
@@ -320,6 +357,7 @@ fn check_line(line: &ReadLine, checker: &Checker<'_>, file: &str) -> Checked {
         checked
             .problems
             .push(problem.hint("save the file as UTF-8 without BOM"));
+        checked.had_byte_order_mark = true;
     }
     if line.is_empty() {
         let problem = Problem::new(Rule::EmptyLine, file, line.number, "the line is empty");
@@ -327,11 +365,11 @@ fn check_line(line: &ReadLine, checker: &Checker<'_>, file: &str) -> Checked {
         checked.is_empty_line = true;
         return checked;
     }
-    match jsonl::parse(&line.text, file, line.number) {
+    match jsonl::parse(line.text, file, line.number) {
         Ok(record) => {
-            let found = checker.record(&record);
+            let found = checker.record(&record, near);
             let place =
-                |finding| Problem::of(finding, file, line.number, &line.text).of_record(&record.id);
+                |finding| Problem::of(finding, file, line.number, line.text).of_record(&record.id);
             checked
                 .problems
                 .extend(found.findings.into_iter().map(place));
@@ -346,7 +384,7 @@ fn check_line(line: &ReadLine, checker: &Checker<'_>, file: &str) -> Checked {
                 id: hash(&record.id),
                 document: twins::document(&record),
             });
-            checked.record = Some(record);
+            checked.record = checker.keeps_records.then_some(record);
         }
         Err(problems) => checked.problems.extend(problems),
     }
@@ -363,26 +401,28 @@ pub(crate) struct Checker<'a> {
     /// Of the model's tokenizer.
     control_tokens: Vec<String>,
     max_tokens: Option<usize>,
+    /// Somebody will want them after they were looked at.
+    keeps_records: bool,
 }
 
 /// What was found in one record.
 pub(crate) struct Found {
     pub(crate) findings: Vec<Finding>,
-    images: Vec<ImageId>,
+    images: ImageIds,
     tokens: Option<TokenCount>,
 }
 
 impl Checker<'_> {
-    pub(crate) fn record(&self, record: &Record) -> Found {
+    pub(crate) fn record(&self, record: &Record, near: &mut Nearby) -> Found {
         let asked = |section| self.rules.any_of(section);
         let mut findings: Vec<Finding> = Vec::new();
         if asked(Section::Turns) || asked(Section::Texts) || asked(Section::Schema) {
             findings.extend(structure::check_id(record));
             findings.extend(structure::check(record));
         }
-        let mut images = Vec::new();
+        let mut images = ImageIds::new();
         if asked(Section::Images) || asked(Section::Copies) {
-            let (found, ids) = self.images.check(record);
+            let (found, ids) = self.images.check(record, near);
             findings.extend(found);
             images = ids;
         }

@@ -5,13 +5,15 @@
 
 use std::collections::HashMap;
 
+use rayon::prelude::*;
+
 use crate::disjoint::Sets;
 use crate::perceptual::{PageHash, near_pairs};
 use crate::record::Record;
 use crate::rules::{Rule, Selection};
 use crate::seen::hash;
 use crate::split::COMMON;
-use crate::spread::place;
+use crate::spread::Spread;
 
 use super::images::ImageId;
 
@@ -81,7 +83,7 @@ impl Twins {
                 document,
             });
             self.looks
-                .extend(image.looks.map(|looks| (image.path, looks)));
+                .extend(image.looks.as_ref().map(|looks| (image.path, **looks)));
         }
     }
 
@@ -92,12 +94,12 @@ impl Twins {
         each_look: impl FnOnce(&mut dyn FnMut(u128, PageHash)),
     ) -> Vec<Twin> {
         self.images
-            .sort_unstable_by_key(|image| (image.path, image.line));
+            .par_sort_unstable_by_key(|image| (image.path, image.line));
         self.images.dedup_by_key(|image| image.path);
         self.images.shrink_to_fit();
         // Of files with the same bytes the first one stands for all.
         self.images
-            .sort_unstable_by_key(|image| (image.sha256, image.line, image.path));
+            .par_sort_unstable_by_key(|image| (image.sha256, image.line, image.path));
         let mut twins = Vec::new();
         let same = |a: &Image, b: &Image| a.sha256 != [0; 2] && a.sha256 == b.sha256;
         if rules.has(Rule::DuplicateImage) {
@@ -124,9 +126,11 @@ impl Twins {
         let mut has_look = vec![false; images.len()];
         let mut looks: Vec<PageHash> = Vec::new();
         if opened.is_empty() {
+            let spread = Spread::of(images.iter().map(|image| image.sha256[0]));
             each_look(&mut |sha256, page| {
                 let wanted = halves(sha256);
-                if let Some(at) = place(&images, wanted[0], |image| image.sha256.cmp(&wanted))
+                if let Some(at) =
+                    spread.place(&images, wanted[0], |image| image.sha256.cmp(&wanted))
                     && sha256 > 0
                     && !std::mem::replace(&mut has_look[at], true)
                 {
