@@ -154,7 +154,7 @@ impl Block {
     }
 
     /// A line as text, or that it is none.
-    pub(crate) fn line(&self, line: usize) -> std::result::Result<Line<&str>, Problem> {
+    pub(crate) fn line(&self, line: usize) -> std::result::Result<Line<&str>, Box<Problem>> {
         let (number, offset) = (self.number(line), self.offset(line));
         self.source.line(self.bytes(line), number, offset)
     }

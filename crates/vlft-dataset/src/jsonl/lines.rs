@@ -99,13 +99,14 @@ impl<R: BufRead> Lines<R> {
             self.is_text = true;
         }
         let line = self.source.line(&self.buffer, self.number, offset);
-        Ok(Some(line.map(|line| Line {
+        let line = line.map(|line| Line {
             number: line.number,
             text: line.text.to_owned(),
             had_byte_order_mark: line.had_byte_order_mark,
             ended: line.ended,
             offset: line.offset,
-        })))
+        });
+        Ok(Some(line.map_err(|problem| *problem)))
     }
 }
 
@@ -145,7 +146,7 @@ impl Source {
         bytes: &'a [u8],
         number: u64,
         offset: u64,
-    ) -> std::result::Result<Line<&'a str>, Problem> {
+    ) -> std::result::Result<Line<&'a str>, Box<Problem>> {
         let (mut bytes, ended) = match bytes.strip_suffix(b"\n") {
             Some(bytes) => (bytes.strip_suffix(b"\r").unwrap_or(bytes), true),
             None => (bytes, false),
@@ -167,9 +168,10 @@ impl Source {
             Err(e) => {
                 let valid = String::from_utf8_lossy(&bytes[..e.valid_up_to()]);
                 let message = format!("byte 0x{:02X} is not UTF-8", bytes[e.valid_up_to()]);
-                Err(Problem::new(Rule::NotUtf8, &self.file, number, message)
+                let problem = Problem::new(Rule::NotUtf8, &self.file, number, message)
                     .column(valid.chars().count() as u64 + 1)
-                    .hint("save the file as UTF-8"))
+                    .hint("save the file as UTF-8");
+                Err(Box::new(problem))
             }
         }
     }

@@ -329,7 +329,7 @@ impl Checked {
 }
 
 fn check_line(
-    line: std::result::Result<Line<&str>, Problem>,
+    line: std::result::Result<Line<&str>, Box<Problem>>,
     checker: &Checker<'_>,
     file: &str,
     near: &mut Nearby,
@@ -347,7 +347,7 @@ fn check_line(
     let line = match line {
         Ok(line) => line,
         Err(problem) => {
-            checked.problems.push(problem);
+            checked.problems.push(*problem);
             return checked;
         }
     };
