@@ -1,7 +1,7 @@
 //! Creating outputs so that nothing half-written is ever seen: write under a temporary name beside
 //! the target, sync, rename. What is dropped before `commit` disappears.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -130,23 +130,32 @@ pub fn write_atomic(target: &Path, bytes: &[u8]) -> Result<()> {
 pub struct PartialDir {
     target: PathBuf,
     partial: PathBuf,
+    existing: Existing,
     committed: bool,
+    /// Tells a directory that is being filled from a left-over. None where directories cannot be locked.
+    _lock: Option<File>,
 }
 
 impl PartialDir {
     /// A left-over partial directory of a killed run is removed first.
+    ///
+    /// # Errors
+    /// Among others: another process is filling it at this moment.
     pub fn create(target: &Path, existing: Existing) -> Result<Self> {
         check_folder(target)?;
         check_free(target, existing)?;
         create_parent(target)?;
         let partial = partial_name(target);
         if partial.exists() {
+            let _lock = lock(&partial, target)?;
             fs::remove_dir_all(&partial).map_err(|e| cannot("clear", &partial, e))?;
         }
         fs::create_dir(&partial).map_err(|e| cannot("create", &partial, e))?;
         Ok(Self {
             target: target.to_path_buf(),
+            _lock: lock(&partial, target)?,
             partial,
+            existing,
             committed: false,
         })
     }
@@ -158,6 +167,8 @@ impl PartialDir {
 
     pub fn commit(mut self) -> Result<()> {
         sync_below(&self.partial)?;
+        // Somebody may have put something there meanwhile.
+        check_free(&self.target, self.existing)?;
         // A directory cannot be renamed over a full one: the old one steps aside first.
         let aside = with_suffix(&self.target, ".replaced");
         let remove_aside = || match aside.exists() {
@@ -173,6 +184,22 @@ impl PartialDir {
         self.committed = true;
         remove_aside()?;
         sync_directory(parent_of(&self.target))
+    }
+}
+
+/// Taken by whoever fills a partial directory, gone with its process. None where there is no such lock.
+fn lock(partial: &Path, target: &Path) -> Result<Option<File>> {
+    let Ok(folder) = File::open(partial) else {
+        return Ok(None);
+    };
+    match folder.try_lock() {
+        Ok(()) => Ok(Some(folder)),
+        Err(TryLockError::WouldBlock) => {
+            Err(Diagnostic::error("another process is writing this folder")
+                .at(target)
+                .hint("wait for it, or choose another place"))
+        }
+        Err(TryLockError::Error(_)) => Ok(None),
     }
 }
 
@@ -326,6 +353,26 @@ mod tests {
         assert_eq!(fs::read(&target).unwrap(), b"whole");
         let refused = PartialFile::create(&target, Existing::Refuse).unwrap_err();
         assert_eq!(refused.message(), "output exists already");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn two_processes_do_not_fill_one_directory() {
+        let dir = scratch("two");
+        let target = dir.join("out");
+        let first = PartialDir::create(&target, Existing::Refuse).unwrap();
+        fs::write(first.path().join("a.txt"), "first").unwrap();
+        // A lock belongs to the open directory, so one process can stand for two.
+        let refused = PartialDir::create(&target, Existing::Replace).unwrap_err();
+        assert_eq!(refused.message(), "another process is writing this folder");
+        assert!(first.path().join("a.txt").exists());
+        // Somebody else was done first.
+        fs::create_dir(&target).unwrap();
+        let refused = first.commit().unwrap_err();
+        assert_eq!(refused.message(), "output exists already");
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+        let after = PartialDir::create(&target, Existing::Replace).unwrap();
+        after.commit().unwrap();
         fs::remove_dir_all(dir).unwrap();
     }
 

@@ -80,6 +80,7 @@ pub(super) fn check_names(adapter: &FoundAdapter, options: &Options) -> Result<R
     let modules = Modules::of(&fates);
     problems.extend(modules.problems(&adapter.config, &known, &fates));
     problems.extend(modules.ignored_patterns(version, &ranks));
+    problems.extend(modules.doubled());
 
     let of = |fate| fates.iter().filter(|tensor| tensor.fate == fate).count();
     let expected = modules.expected(&adapter.config, &known).len();

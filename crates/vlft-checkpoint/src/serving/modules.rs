@@ -15,6 +15,8 @@ pub(super) struct Modules {
     /// By published path: whether A and B are there under whatever name.
     halves: BTreeMap<String, (bool, bool)>,
     pub(super) applied: usize,
+    /// Those that have a matrix twice, under two names.
+    twice: Vec<String>,
 }
 
 impl Modules {
@@ -37,8 +39,24 @@ impl Modules {
         }
         // Whole weights and magnitudes alone make no module.
         halves.retain(|_, half| half.0 || half.1);
+        let more = applied.iter().filter(|(_, matrices)| **matrices > 2);
+        let twice = more.map(|(module, _)| (*module).to_owned()).collect();
         let applied = applied.values().filter(|matrices| **matrices == 2).count();
-        Self { halves, applied }
+        Self {
+            halves,
+            applied,
+            twice,
+        }
+    }
+
+    /// Of two matrices for one place a server keeps the one it reads last.
+    pub(super) fn doubled(&self) -> Option<Problem> {
+        let why = "has more than one A and one B, under different names: a server keeps what it reads last";
+        (!self.twice.is_empty()).then(|| Problem {
+            count: self.twice.len(),
+            examples: self.twice.iter().take(2).cloned().collect(),
+            ..Problem::whole("doubled-module", Fate::Wrong, why.into())
+        })
     }
 
     /// Modules that a server which reads `r` and `lora_alpha` only would scale otherwise.

@@ -76,21 +76,27 @@ pub(super) fn config_problems(config: &Value, version: &Version, ranks: &Ranks) 
         problems.push(refused("refused-option", "`bias` is not \"none\"".into()));
     }
     if let Some(init) = config.get("init_lora_weights").and_then(Value::as_str) {
-        let harmless = VERSIONS[0].inits.unwrap_or_default();
-        if !harmless.contains(&init.to_lowercase().as_str()) {
+        let name = init.to_lowercase();
+        let known = VERSIONS[0].inits.unwrap_or_default();
+        let harmless = known.contains(&name.as_str()) && !CHANGES_BASE.contains(&name.as_str());
+        if !harmless {
             let why = format!(
                 "`init_lora_weights` is \"{init}\", which changed the base: the adapter alone is not the whole change"
             );
-            let fate = if version.inits.is_some() {
-                Fate::Refused
-            } else {
-                Fate::Wrong
+            let takes = |inits: &[&str]| inits.contains(&name.as_str());
+            let fate = match version.inits.is_some_and(|inits| !takes(inits)) {
+                true => Fate::Refused,
+                false => Fate::Wrong,
             };
             problems.push(Problem::whole("changed-base", fate, why));
         }
     }
     problems
 }
+
+/// Ways to begin that take something off the base, though vLLM lets them pass (PEFT 0.21,
+/// `tuners/lora/layer.py`).
+const CHANGES_BASE: [&str; 1] = ["lora_ga"];
 
 pub(super) fn flag_problems(served: &Served, version: &Version, rank: usize) -> Vec<Problem> {
     let refused = |rule, why: String| Problem::whole(rule, Fate::Refused, why);

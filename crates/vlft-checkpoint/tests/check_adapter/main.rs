@@ -59,11 +59,28 @@ fn versions_differ() {
     assert_eq!(at("0.14", &everything).0, [""; 0]);
     let pissa = text.clone().set("init_lora_weights", json!("pissa"));
     assert_eq!(at("0.14", &pissa).0, ["changed-base"]);
+    // vLLM takes it, and PEFT has taken something off the base all the same.
+    let lora_ga = text.clone().set("init_lora_weights", json!("lora_ga"));
+    assert_eq!(at("0.33", &lora_ga).0, ["changed-base"]);
     let pattern = text.clone().set("alpha_pattern", json!({"q_proj": 2}));
     assert_eq!(at("0.33", &pattern).0, [""; 0]);
     let (rules, _, warnings) = at("0.14", &pattern);
     assert_eq!(rules, ["pattern-ignored"]);
     assert!(warnings.iter().all(|w| !w.contains("alpha_pattern")));
+}
+
+/// The names of two versions of transformers in one file: each tensor has a place, and each place two.
+#[test]
+fn a_module_under_two_names_is_not_applied() {
+    let config = Config::from_dir(&fixture("tiny")).unwrap();
+    let mut made = Made::of(&text_modules(&config));
+    let older = made
+        .clone()
+        .rename("model.language_model.", "language_model.model.");
+    made.tensors.extend(older.tensors);
+    let report = judged(&made, &options("0.33", Some(fixture("tiny")), None));
+    assert_eq!(rules(&report), ["doubled-module"]);
+    assert!(!report.passes);
 }
 
 #[test]
