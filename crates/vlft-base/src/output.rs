@@ -298,7 +298,8 @@ pub(crate) fn partial_name(target: &Path) -> PathBuf {
 
 /// `a/b.c` and `.x` make `a/b.c.x`.
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
+    // Without a slash at the end, as shells complete folders.
+    let mut name = path.components().as_path().as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }

@@ -323,3 +323,26 @@ fn a_run_says_how_far_it_is() {
     };
     assert!(run.finished && run.adapter.unwrap().served_by_vllm);
 }
+
+/// Qwen3-VL-Embedding-8B is published without the head that its config asks for.
+#[test]
+fn a_checkpoint_without_its_head_is_told_as_one() {
+    let scratch = tempfile::tempdir().unwrap();
+    let tiny = fixture("tiny");
+    for entry in fs::read_dir(&tiny).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "json") {
+            fs::copy(&path, scratch.path().join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let bytes = fs::read(tiny.join("model.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let body = tensors.iter().filter(|(name, _)| *name != "lm_head.weight");
+    let file = scratch.path().join("model.safetensors");
+    safetensors::serialize_to_file(body, None, &file).unwrap();
+
+    let (whole, headless) = (model_info(&tiny), model_info(scratch.path()));
+    assert!(headless.headless && !whole.headless);
+    assert!(headless.parameters < whole.parameters);
+    assert!(headless.to_string().contains("no head"), "{headless}");
+}

@@ -77,6 +77,8 @@ INLINE f32 f32_from_f64_rz(f64 v) { return f32_toward(v, 0); }
 INLINE f32 f32_from_f64_rm(f64 v) { return f32_toward(v, -1); }
 INLINE f32 f32_from_f64_rp(f64 v) { return f32_toward(v, 1); }
 INLINE f32 f32_from_s64_rz(s64 v) { return f32_toward((f64)v, 0); }
+INLINE f32 f32_from_s64_rm(s64 v) { return f32_toward((f64)v, -1); }
+INLINE f32 f32_from_s64_rp(s64 v) { return f32_toward((f64)v, 1); }
 INLINE f32 f32_from_u64_rz(u64 v) { return f32_toward((f64)v, 0); }
 INLINE f32 f32_from_u64_rp(u64 v) { return f32_toward((f64)v, 1); }
 INLINE f32 f32_from_u64_rm(u64 v) { return f32_toward((f64)v, -1); }

@@ -33,6 +33,8 @@ pub struct ModelInfo {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub experts: Option<ExpertInfo>,
     pub tied_head: bool,
+    /// The config asks for a head of its own and there is none, as in Qwen3-VL-Embedding-8B.
+    pub headless: bool,
     pub parameters: u64,
     pub parts: Vec<PartInfo>,
     /// Number of tensors by type, as they are stored.
@@ -104,7 +106,6 @@ pub(super) fn read(dir: &Path, hash: bool) -> Result<ModelInfo> {
     let json: Value =
         serde_json::from_str(&read_text(&dir.join("config.json")).unwrap_or_default())
             .unwrap_or_default();
-    let expected = config.tensors();
     let index = dir.join("model.safetensors.index.json");
     let any_weights = fs::read_dir(dir).is_ok_and(|mut entries| {
         entries.any(|e| e.is_ok_and(|e| e.path().extension().is_some_and(|x| x == "safetensors")))
@@ -113,6 +114,17 @@ pub(super) fn read(dir: &Path, hash: bool) -> Result<ModelInfo> {
         true => None,
         false => Some(Checkpoint::open(dir)?),
     };
+    const HEAD: &str = "lm_head.weight";
+    let has_head = match &checkpoint {
+        Some(checkpoint) => checkpoint.shape(HEAD).is_some(),
+        None => read_weight_map(&index)?.contains_key(HEAD),
+    };
+    let headless = !has_head && !config.tie_word_embeddings;
+    let config = match headless {
+        true => config.without_head(),
+        false => config,
+    };
+    let expected = config.tensors();
     match &checkpoint {
         Some(checkpoint) => checkpoint.check(&expected)?,
         // Names only: a download that is planned, or a listing somebody sent.
@@ -162,6 +174,7 @@ pub(super) fn read(dir: &Path, hash: bool) -> Result<ModelInfo> {
         vision_hidden_size: config.vision.hidden_size,
         experts: ExpertInfo::of(&config, parameters, experts),
         tied_head: config.tie_word_embeddings,
+        headless,
         parameters,
         parts: parts
             .into_iter()
@@ -271,10 +284,10 @@ impl Display for ModelInfo {
             self.heads,
             self.key_value_heads,
             grouped(self.vocabulary as u64),
-            if self.tied_head {
-                "head tied to the embedding"
-            } else {
-                "head of its own"
+            match (self.tied_head, self.headless) {
+                (true, _) => "head tied to the embedding",
+                (false, false) => "head of its own",
+                (false, true) => "no head: an Embedding checkpoint, or one that lacks it",
             },
         )?;
         if let Some(experts) = &self.experts {
