@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use vlft_kernels::adamw;
 use vlft_kernels::dropout::dropout;
-use vlft_kernels::low_rank::{lora_a, lora_b};
+use vlft_kernels::low_rank::{lora_a, lora_b, pays_together};
 use vlft_kernels::profile::{Family, span};
 use vlft_kernels::random::Key;
 use vlft_kernels::reduce::sum_of_squares;
@@ -140,15 +140,16 @@ impl Adapters {
         })
     }
 
-    /// `s x A^T` of each: `[N, r]`. One product where they can be one: without dropout, of which each
-    /// module has its own, and with one scale.
+    /// `s x A^T` of each: `[N, r]`. One product where that pays and they can be one: without dropout, of
+    /// which each module has its own, and with one scale.
     fn middles(&self, modules: &[usize], x: &Tensor<2>) -> Vec<Tensor<2>> {
         let scale = |module: &usize| self.scales[*module];
         let one_scale = modules
             .windows(2)
             .all(|two| scale(&two[0]) == scale(&two[1]));
         let a = |module: &usize| self.pairs[*module].a.clone();
-        if self.dropout.is_some() || !one_scale || modules.len() < 2 {
+        let can = self.dropout.is_none() && one_scale && modules.len() > 1;
+        if !(can && pays_together(x)) {
             let of = |module: &usize| {
                 let x = self.dropped(*module, x.clone());
                 let dtype = x.dtype();

@@ -10,9 +10,15 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-use crate::path::Path;
+use crate::path::{Path, is_cube};
 use crate::profile::{Family, span};
 use crate::tape::record;
+
+/// Whether one [`lora_a`] for several modules beats one for each: on a GPU each of them reads `x` from its
+/// memory, on a CPU from the cache, where joining and parting the small matrices takes longer.
+pub fn pays_together(x: &Tensor<2>) -> bool {
+    is_cube(&x.device())
+}
 
 /// `s x A^T`, the small middle. `x`: `[N, in]`, `a`: `[r, in]`.
 pub fn lora_a(x: Tensor<2>, a: Tensor<2>, scale: f64) -> Tensor<2> {
