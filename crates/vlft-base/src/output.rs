@@ -146,14 +146,19 @@ impl PartialDir {
         check_free(target, existing)?;
         create_parent(target)?;
         let partial = partial_name(target);
+        let held = || {
+            Diagnostic::error("another process is writing this folder")
+                .at(target)
+                .hint("wait for it, or choose another place")
+        };
         if partial.exists() {
-            let _lock = lock(&partial, target)?;
+            let _lock = lock_folder(&partial, held)?;
             fs::remove_dir_all(&partial).map_err(|e| cannot("clear", &partial, e))?;
         }
         fs::create_dir(&partial).map_err(|e| cannot("create", &partial, e))?;
         Ok(Self {
             target: target.to_path_buf(),
-            _lock: lock(&partial, target)?,
+            _lock: lock_folder(&partial, held)?,
             partial,
             existing,
             committed: false,
@@ -187,18 +192,18 @@ impl PartialDir {
     }
 }
 
-/// Taken by whoever fills a partial directory, gone with its process. None where there is no such lock.
-fn lock(partial: &Path, target: &Path) -> Result<Option<File>> {
-    let Ok(folder) = File::open(partial) else {
+/// A lock on a folder itself, which goes when the process does, however it ends. Where folders cannot be
+/// locked there is none.
+///
+/// # Errors
+/// `held`: another process has it.
+pub fn lock_folder(folder: &Path, held: impl FnOnce() -> Diagnostic) -> Result<Option<File>> {
+    let Ok(folder) = File::open(folder) else {
         return Ok(None);
     };
     match folder.try_lock() {
         Ok(()) => Ok(Some(folder)),
-        Err(TryLockError::WouldBlock) => {
-            Err(Diagnostic::error("another process is writing this folder")
-                .at(target)
-                .hint("wait for it, or choose another place"))
-        }
+        Err(TryLockError::WouldBlock) => Err(held()),
         Err(TryLockError::Error(_)) => Ok(None),
     }
 }

@@ -2,10 +2,10 @@
 
 mod resume;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use vlft_base::output::{cannot, write_atomic};
+use vlft_base::output::{cannot, lock_folder, write_atomic};
 use vlft_base::{Diagnostic, Result};
 use vlft_checkpoint::ADAPTER_FILES;
 
@@ -208,19 +208,11 @@ fn remove(path: &Path) -> Result<()> {
     removed.map_err(|e| cannot("remove", path, e))
 }
 
-/// Two processes in one run would write over each other. The lock is on the folder itself, and goes
-/// when the process does, however it ends. Where folders cannot be locked there is none.
+/// Two processes in one run would write over each other.
 fn lock(path: &Path) -> Result<Option<File>> {
-    let Ok(folder) = File::open(path) else {
-        return Ok(None);
-    };
-    match folder.try_lock() {
-        Ok(()) => Ok(Some(folder)),
-        Err(TryLockError::WouldBlock) => Err(Diagnostic::error(
-            "another process is training in this folder",
-        )
-        .at(path)
-        .hint("wait for it or stop it, or choose another `--out`")),
-        Err(TryLockError::Error(_)) => Ok(None),
-    }
+    lock_folder(path, || {
+        Diagnostic::error("another process is training in this folder")
+            .at(path)
+            .hint("wait for it or stop it, or choose another `--out`")
+    })
 }
