@@ -75,7 +75,12 @@ fn kill_often(root: &Path, duration: Duration, seed: u64) -> String {
             .spawn()
             .unwrap();
         wait_for_begin(root, &mut child, duration);
-        std::thread::sleep(duration.mul_f64(1.2 * share / KILLS as f64));
+        // At most so many steps, where the run has become faster than the one that was timed.
+        let (begin, lines) = (SystemTime::now(), log_lines(root));
+        let pause = duration.mul_f64(1.2 * share / KILLS as f64);
+        while begin.elapsed().unwrap() < pause && log_lines(root) < lines + STEPS / KILLS as usize {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         kills += u64::from(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
@@ -102,6 +107,11 @@ fn kill_often(root: &Path, duration: Duration, seed: u64) -> String {
         rest.stderr
     );
     format!("{kills} of {KILLS} kills before the end, {in_a_write} inside a checkpoint's write")
+}
+
+fn log_lines(root: &Path) -> usize {
+    let log = fs::read(root.join("run/metrics.jsonl")).unwrap_or_default();
+    log.iter().filter(|byte| **byte == b'\n').count()
 }
 
 /// Most of a short run is loading, where a kill is dull: wait until its log changes.
