@@ -5,7 +5,7 @@ mod resume;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use vlft_base::output::{cannot, lock_folder, write_atomic};
+use vlft_base::output::{cannot, lock_folder, remove_aside, set_aside, write_atomic};
 use vlft_base::{Diagnostic, Result};
 use vlft_checkpoint::ADAPTER_FILES;
 
@@ -106,12 +106,7 @@ impl RunDir {
         ] {
             if dir.exists() {
                 // Renamed first: being killed here leaves no half checkpoint under a whole one's name.
-                let going = dir.with_extension("partial");
-                if going.exists() {
-                    remove(&going)?;
-                }
-                fs::rename(&dir, &going).map_err(|e| cannot("rename", &dir, e))?;
-                remove(&going)?;
+                remove_aside(&set_aside(&dir)?)?;
             }
         }
         let files = [
@@ -164,9 +159,7 @@ impl RunDir {
         let surplus = steps.len().saturating_sub(keep.max(1));
         for step in steps[..surplus].iter().filter(|step| best != Some(**step)) {
             // Renamed first: being killed here leaves no half checkpoint under a whole one's name.
-            let dir = self.checkpoint(*step);
-            let going = dir.with_extension("partial");
-            fs::rename(&dir, &going).map_err(|e| cannot("rename", &dir, e))?;
+            set_aside(&self.checkpoint(*step))?;
         }
         let dir = self.checkpoints();
         for entry in fs::read_dir(&dir).map_err(|e| cannot("read", &dir, e))? {
@@ -201,11 +194,10 @@ impl RunDir {
 
 /// A folder with all that is in it, or a file.
 fn remove(path: &Path) -> Result<()> {
-    let removed = match path.is_dir() {
-        true => fs::remove_dir_all(path),
-        false => fs::remove_file(path),
-    };
-    removed.map_err(|e| cannot("remove", path, e))
+    match path.is_dir() {
+        true => remove_aside(path),
+        false => fs::remove_file(path).map_err(|e| cannot("remove", path, e)),
+    }
 }
 
 /// Two processes in one run would write over each other.

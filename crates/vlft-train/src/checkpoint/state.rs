@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vlft_base::digest::{sha256, sha256_file};
-use vlft_base::output::{cannot, write_atomic};
+use vlft_base::output::{cannot, is_mark, write_atomic};
 use vlft_base::{Diagnostic, Result, format};
 
 /// 2: with the hash of every file.
@@ -61,7 +61,9 @@ impl State {
         for entry in fs::read_dir(dir).map_err(|e| cannot("read", dir, e))? {
             let path = entry.map_err(|e| cannot("read", dir, e))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            files.insert(name.into_owned(), FileState::of(&path)?);
+            if !is_mark(&name) {
+                files.insert(name.into_owned(), FileState::of(&path)?);
+            }
         }
         let state = State {
             step,
