@@ -7,7 +7,7 @@ use serde_json::Value;
 use vlft_base::input::read_text;
 use vlft_base::{Diagnostic, Result};
 
-use crate::family::{self, Family, SUPPORTED};
+use crate::family::Family;
 
 /// Everything the shapes and the arithmetic of the model follow from.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,7 +119,7 @@ impl Config {
             path: path.to_path_buf(),
             prefix: String::new(),
         };
-        let family = known_family(&root)?;
+        let family = Family::supported(json, path)?;
 
         let text = root.table("text_config")?;
         let vision = root.table("vision_config")?;
@@ -364,36 +364,6 @@ impl ExpertConfig {
         }
         Ok(())
     }
-}
-
-/// A near relative would load and be silently wrong.
-fn known_family(root: &Table) -> Result<&'static Family> {
-    if let Some(family) = Family::of(root.json) {
-        return Ok(family);
-    }
-    let (model_type, architecture) = (
-        family::model_type(root.json),
-        family::architecture(root.json),
-    );
-    if model_type.is_empty() && architecture.is_empty() {
-        return Err(root
-            .missing("model_type")
-            .expected("`qwen3_vl` or `qwen3_vl_moe`")
-            .hint("is this the config.json of a Qwen3-VL model?"));
-    }
-    let name = match architecture {
-        "" => model_type,
-        _ => architecture,
-    };
-    let what = Family::describe(root.json);
-    Err(
-        Diagnostic::error(format!("`{name}` is {what}, not a Qwen3-VL"))
-            .at(&root.path)
-            .detail("`model_type`")
-            .expected("`qwen3_vl` or `qwen3_vl_moe`")
-            .found(format!("`{model_type}`"))
-            .hint(format!("use {SUPPORTED}")),
-    )
 }
 
 /// NF4 of bitsandbytes is read; which matrices are quantised, their own tensors say.

@@ -1,7 +1,11 @@
 //! Which models there are: the one table of what is supported and what its near relatives are, by the
 //! names in `config.json`.
 
+use std::path::Path;
+
 use serde_json::Value;
+use vlft_base::input::read_text;
+use vlft_base::{Diagnostic, Result};
 
 /// A model that `config.json` may be of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +70,49 @@ impl Family {
             family.model_type == model_type
                 && (architecture.is_empty() || architecture == family.architecture)
         })
+    }
+
+    /// [`Self::of`], or what it is instead: a near relative would load and be silently wrong. `path` is only
+    /// named in errors.
+    pub fn supported(config: &Value, path: &Path) -> Result<&'static Self> {
+        if let Some(family) = Self::of(config) {
+            return Ok(family);
+        }
+        let (model_type, architecture) = (model_type(config), architecture(config));
+        if model_type.is_empty() && architecture.is_empty() {
+            return Err(Diagnostic::error("missing key `model_type`")
+                .at(path)
+                .expected("`qwen3_vl` or `qwen3_vl_moe`")
+                .hint("is this the config.json of a Qwen3-VL model?"));
+        }
+        let name = match architecture {
+            "" => model_type,
+            _ => architecture,
+        };
+        let what = Self::describe(config);
+        Err(
+            Diagnostic::error(format!("`{name}` is {what}, not a Qwen3-VL"))
+                .at(path)
+                .detail("`model_type`")
+                .expected("`qwen3_vl` or `qwen3_vl_moe`")
+                .found(format!("`{model_type}`"))
+                .hint(format!("use {SUPPORTED}")),
+        )
+    }
+
+    /// Refuses the folder of another model by its `config.json`, for commands that need its tokenizer and
+    /// image settings only. A folder that has just those, and no config, passes.
+    pub fn check_dir(dir: &Path) -> Result<()> {
+        let path = dir.join("config.json");
+        let text = read_text(&path).unwrap_or_default();
+        match serde_json::from_str::<Value>(&text) {
+            // Reading the rest says better what is wrong with such a file.
+            Err(_) => Ok(()),
+            Ok(config) => match (model_type(&config), architecture(&config)) {
+                ("", "") => Ok(()),
+                _ => Self::supported(&config, &path).map(|_| ()),
+            },
+        }
     }
 
     /// What a `config.json` is of, in words, whether it is supported or not.

@@ -39,6 +39,16 @@ const KNOWN_TYPES: [&str; 3] = [
     "Qwen3VLImageProcessor",
 ];
 
+/// Processors of near relatives, which have the same image processor with other patches and other tokens.
+const OTHER_PROCESSORS: [(&str, &str); 4] = [
+    ("Qwen2VLProcessor", "Qwen2-VL"),
+    ("Qwen2_5_VLProcessor", "Qwen2.5-VL"),
+    ("Qwen2_5OmniProcessor", "Qwen2.5-Omni"),
+    ("Qwen3OmniMoeProcessor", "Qwen3-Omni"),
+];
+
+const USE_QWEN3_VL: &str = "use the folder of a Qwen3-VL";
+
 /// PIL's number of bicubic resampling.
 const BICUBIC: u64 = 3;
 
@@ -50,8 +60,13 @@ impl Preprocessor {
             dir.join("processor_config.json"),
             dir.join("preprocessor_config.json"),
         );
-        let in_nested =
-            read_json(&nested)?.and_then(|mut json| match json["image_processor"].take() {
+        let mut whole = read_json(&nested)?;
+        if let Some(json) = &whole {
+            refuse_other_processor(json, &nested)?;
+        }
+        let in_nested = whole
+            .as_mut()
+            .and_then(|json| match json["image_processor"].take() {
                 Value::Null => None,
                 settings => Some(settings),
             });
@@ -68,6 +83,7 @@ impl Preprocessor {
                 }
             },
         };
+        refuse_other_processor(&json, &path)?;
         refuse_other_arithmetic(&json, &path)?;
         // `min_pixels` and `max_pixels` are the older spelling and win where both are given.
         let limit = |option: Option<u64>, old: &str, new: &str, default: u64| -> Result<u64> {
@@ -129,10 +145,15 @@ impl Preprocessor {
         let factor = self.factor();
         // The resampler moves 16 bytes at a time; every Qwen3-VL has 16 x 2.
         if factor == 0 || !factor.is_multiple_of(16) || self.temporal_patch_size == 0 {
-            return Err(Diagnostic::error("patch sizes are not those of a Qwen3-VL")
+            let error = Diagnostic::error("patch sizes are not those of a Qwen3-VL")
                 .at(path)
                 .expected("`patch_size` x `merge_size` to be a multiple of 16")
-                .found(format!("{} x {}", self.patch_size, self.merge_size)));
+                .found(format!("{} x {}", self.patch_size, self.merge_size))
+                .hint(USE_QWEN3_VL);
+            return Err(match (self.patch_size, self.merge_size) {
+                (14, 2) => error.caused_by("Qwen2-VL and Qwen2.5-VL have patches of 14 x 2"),
+                _ => error,
+            });
         }
         let one_token = (factor * factor) as u64;
         if self.min_pixels == 0 || self.min_pixels > self.max_pixels || self.max_pixels < one_token
@@ -185,6 +206,23 @@ impl Preprocessor {
             image_std: [0.5; 3],
             rescale_factor: 1.0 / 255.0,
         }
+    }
+}
+
+fn refuse_other_processor(json: &Value, path: &Path) -> Result<()> {
+    let Some(class) = get::<String>(json, "processor_class", path)? else {
+        return Ok(());
+    };
+    match OTHER_PROCESSORS.iter().find(|(name, _)| *name == class) {
+        None => Ok(()),
+        Some((_, model)) => Err(Diagnostic::error(format!(
+            "these are the image settings of {model}, not of a Qwen3-VL"
+        ))
+        .at(path)
+        .detail("`processor_class`")
+        .expected("`Qwen3VLProcessor`")
+        .found(format!("`{class}`"))
+        .hint(USE_QWEN3_VL)),
     }
 }
 
@@ -283,6 +321,7 @@ mod tests {
                 "SiglipImageProcessor",
                 "`SiglipImageProcessor`",
             ),
+            ("Qwen3VLProcessor", "Qwen2_5_VLProcessor", "of Qwen2.5-VL"),
             ("{\"size\"", "{\"do_resize\":false,\"size\"", "`do_resize`"),
             ("{\"size\"", "{\"resample\":2,\"size\"", "bicubic"),
             ("\"longest_edge\":16777216,", "", "`size.longest_edge`"),

@@ -48,6 +48,7 @@ use std::path::Path;
 
 use clap::{CommandFactory, Subcommand};
 use vlft_base::Result;
+use vlft_checkpoint::Family;
 use vlft_processor::processor::{Options, Processor};
 
 use crate::cli::Cli;
@@ -115,6 +116,9 @@ pub(crate) enum Command {
 
 /// What counts tokens as training with this model and `data.max_pixels` would, if a model is given.
 fn token_counter(model: Option<&Path>, max_pixels: Option<u64>) -> Result<Option<Processor>> {
+    if let Some(model) = model {
+        Family::check_dir(model)?;
+    }
     let options = Options {
         max_pixels,
         ..Options::default()

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use vlft_base::Result;
 use vlft_base::output::{Existing, PartialFile, cannot};
 use vlft_base::paths::not_an_input;
+use vlft_checkpoint::Family;
 use vlft_dataset::image_path::{base_of, find};
 use vlft_processor::processor::Options as Limits;
 use vlft_processor::show::{self, Detail, Marks, Masked, Options, Shown};
@@ -61,6 +62,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     let without_model = args.model.is_none();
+    if let Some(model) = &args.model {
+        Family::check_dir(model)?;
+    }
     let shown_file = args.file.clone();
     // Taken before the work, so that a name that cannot be used is told at once.
     let page = match &args.html {
