@@ -12,7 +12,7 @@
 //! every file that exists now, sorted
 //! $ mkfifo a-named-pipe
 //! ```
-//! An argument may stand in single quotes. `[..]` in an expected line matches anything. A code of 0
+//! An argument may stand in single quotes, and begin with `MODELS/`, the committed models and adapters. `[..]` in an expected line matches anything. A code of 0
 //! is not written. `VLFT_UPDATE=1 cargo test -p vlft --test suite cases` writes what is said now
 //! into the files: then read the difference before you commit it.
 
@@ -20,7 +20,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{repository, run_in};
+use crate::support::{fixtures, repository, run_in};
 
 #[test]
 fn every_case_says_what_is_written() {
@@ -88,7 +88,9 @@ fn play(case: &str) -> String {
 }
 
 fn said(dir: &Path, command: &str) -> String {
-    let arguments = split(command);
+    let models = fixtures();
+    let command = command.replace(" MODELS/", &format!(" {models}/"));
+    let arguments = split(&command);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let (program, arguments) = arguments.split_first().expect("a command has a name");
     match *program {
@@ -104,10 +106,11 @@ fn said(dir: &Path, command: &str) -> String {
                 text += "\n";
             }
             match said.code {
-                Some(0) => text,
-                Some(code) => text + &format!("[exit {code}]\n"),
-                None => text + "[killed]\n",
+                Some(0) => {}
+                Some(code) => text += &format!("[exit {code}]\n"),
+                None => text += "[killed]\n",
             }
+            text.replace(&models, "MODELS")
         }
         "mkfifo" => {
             let made = Command::new("mkfifo")

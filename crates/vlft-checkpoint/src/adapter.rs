@@ -14,6 +14,7 @@ use vlft_base::{Diagnostic, Result};
 use crate::checkpoint::{Checkpoint, shape_text};
 use crate::config::Config;
 use crate::layout::{Adapted, Layout, LoraSpec, Module};
+use crate::serving::{Name, Part, is_sparse};
 
 /// PEFT puts this before the module's own path.
 const PREFIX: &str = "base_model.model.";
@@ -208,6 +209,9 @@ fn check_names(path: &Path, file: &Checkpoint, known: &[Module]) -> Result<()> {
         module.is_none_or(|module| !modules.contains(module))
     });
     if let Some(name) = stray {
+        if let Some(error) = not_taken(name) {
+            return Err(error.at(path).detail(format!("tensor `{name}`")));
+        }
         return Err(Diagnostic::error(
             "adapter has a tensor that belongs to no layer of the model",
         )
@@ -223,6 +227,29 @@ fn check_names(path: &Path, file: &Checkpoint, known: &[Module]) -> Result<()> {
         return Err(Diagnostic::error("adapter has no tensors").at(path));
     }
     Ok(())
+}
+
+/// A pair on a part of Qwen3-VL that is served with adapters, and that vlft neither trains nor merges.
+fn not_taken(tensor: &str) -> Option<Diagnostic> {
+    let name = Name::parse(tensor);
+    let module = name.module?;
+    let pair = [Part::A, Part::B, Part::EmbeddingA, Part::EmbeddingB];
+    let what = match module.as_str() {
+        _ if !pair.contains(&name.part) => return None,
+        "lm_head" => "the head, which scores every token",
+        "model.language_model.embed_tokens" => "the embedding of the tokens",
+        sparse if is_sparse(sparse) => "the router or the experts of a layer",
+        _ => return None,
+    };
+    Some(
+        Diagnostic::error(format!(
+            "the adapter changes `{module}`, {what}: vlft neither trains nor merges that"
+        ))
+        .hint(
+            "serve it beside the base (`vlft check-adapter ADAPTER` says how, and what is applied), or \
+             merge it with PEFT's `merge_and_unload`; where head and embedding are tied, that changes both",
+        ),
+    )
 }
 
 /// Writes both files into an existing folder: A and B of every module of the layout, in its order.

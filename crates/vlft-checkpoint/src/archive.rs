@@ -13,10 +13,51 @@ use vlft_base::input;
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result};
 
+use crate::serving::quoted;
+
+/// Where an adapter lies in an archive. What it was unpacked into for now goes away, and no server takes
+/// archives: whoever serves it unpacks it again, to stay.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    pub archive: PathBuf,
+    /// The folder in the archive; empty: its top.
+    pub inside: PathBuf,
+}
+
+impl Packed {
+    /// Where the adapter lies after [`Self::command`].
+    pub fn unpacked(&self) -> PathBuf {
+        match self.inside.as_os_str().is_empty() {
+            true => self.beside(),
+            false => self.beside().join(&self.inside),
+        }
+    }
+
+    /// Unpacks all of it beside the archive, for a shell.
+    pub fn command(&self) -> String {
+        let (archive, folder) = (self.archive.display(), self.beside());
+        let (archive, folder) = (archive.to_string(), folder.display().to_string());
+        let (archive, folder) = (quoted(&archive), quoted(&folder));
+        format!("mkdir -p {folder} && tar -xzf {archive} -C {folder}")
+    }
+
+    /// The archive's name without its ending.
+    fn beside(&self) -> PathBuf {
+        let name = self.archive.file_name().unwrap_or_default();
+        let name = name.to_string_lossy();
+        let lower = name.to_lowercase();
+        let ending = ENDINGS.into_iter().find(|end| lower.ends_with(end));
+        let stem = &name[..name.len() - ending.map_or(0, str::len)];
+        self.archive.with_file_name(stem)
+    }
+}
+
+const ENDINGS: [&str; 2] = [".tgz", ".tar.gz"];
+
 /// An adapter's folder; that of an archive goes away with this value.
 pub struct Unpacked {
     path: PathBuf,
-    archive: Option<PathBuf>,
+    archive: Option<Packed>,
     _temporary: Option<TempDir>,
 }
 
@@ -26,14 +67,14 @@ impl Unpacked {
     }
 
     /// What it was unpacked from, if it was.
-    pub fn archive(&self) -> Option<&Path> {
-        self.archive.as_deref()
+    pub fn archive(&self) -> Option<&Packed> {
+        self.archive.as_ref()
     }
 
     /// An error about a file in here: where the temporary folder came from.
     pub fn told(&self, error: Diagnostic) -> Diagnostic {
         match &self.archive {
-            Some(archive) => {
+            Some(Packed { archive, .. }) => {
                 error.caused_by(format!("it was unpacked from `{}`", archive.display()))
             }
             None => error,
@@ -56,7 +97,7 @@ pub fn unpacked(path: &Path) -> Result<Unpacked> {
         .unwrap_or_default()
         .to_string_lossy()
         .to_lowercase();
-    let is_archive = [".tgz", ".tar.gz"].iter().any(|end| name.ends_with(end));
+    let is_archive = ENDINGS.iter().any(|end| name.ends_with(end));
     if !path.is_file() || !is_archive {
         if path.is_file() {
             return Err(
@@ -86,9 +127,18 @@ pub fn unpacked(path: &Path) -> Result<Unpacked> {
                     n => (n + 1).to_string(),
                 })
         })?;
+    let inside = adapter.strip_prefix(temporary.path()).unwrap_or(&adapter);
+    // Without the `./` that many archives begin with.
+    let parts = inside
+        .components()
+        .filter(|p| matches!(p, Component::Normal(_)));
+    let packed = Packed {
+        archive: path.to_path_buf(),
+        inside: parts.collect(),
+    };
     Ok(Unpacked {
         path: adapter,
-        archive: Some(path.to_path_buf()),
+        archive: Some(packed),
         _temporary: Some(temporary),
     })
 }

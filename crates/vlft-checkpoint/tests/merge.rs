@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use half::bf16;
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -187,6 +188,25 @@ fn every_weight_is_base_plus_adapter_and_every_other_byte_is_the_base() {
     }
 }
 
+/// A copy with its weights in f32, which changes no value.
+fn widened(model: &Path) -> TempDir {
+    let dir = copy(model);
+    let tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = values(model)
+        .into_iter()
+        .map(|(name, (shape, values))| {
+            let bytes = values.into_iter().flat_map(f32::to_le_bytes).collect();
+            (name, (shape, bytes))
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, (shape, bytes))| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap();
+        (name, view)
+    });
+    let path = dir.path().join("model.safetensors");
+    safetensors::serialize_to_file(views, None, &path).unwrap();
+    dir
+}
+
 /// What PEFT's `merge_and_unload` makes of the same pairs; its generator is
 /// `tests/fixtures/generate/merge_cases.py`.
 #[test]
@@ -194,12 +214,16 @@ fn peft_merges_the_same() {
     let cases: Value =
         serde_json::from_slice(&fs::read(fixture("merge_cases.json")).unwrap()).unwrap();
     let cases = cases["cases"].as_array().unwrap();
-    assert!(cases.len() >= 9);
+    assert!(cases.len() >= 10);
     for case in cases {
         let text = |key: &str| case[key].as_str().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("merged");
-        merged(&fixture(text("model")), &fixture(text("adapter")), &out).unwrap();
+        let model = match text("name").ends_with("_f32") {
+            true => widened(&fixture(text("model"))),
+            false => copy(&fixture(text("model"))),
+        };
+        merged(model.path(), &fixture(text("adapter")), &out).unwrap();
         let own = values(&out);
         // PEFT rounds the change to bf16 before it adds it, and then the sum: two half steps.
         let step = if text("dtype") == "bfloat16" {
@@ -372,12 +396,40 @@ fn a_quantised_base_is_merged_into_its_16_bit_one() {
     let mut quantized = options(&fixture("bnb_double"), &fixture("adapter_b"), &out);
     quantized.into = Some(fixture("tiny"));
     let report = merge(&quantized, &|_, _| {}).unwrap();
-    assert!(report.trained_on.unwrap().ends_with("bnb_double"));
+    assert!(report.trained_on.as_ref().unwrap().ends_with("bnb_double"));
+    assert!(report.quantized_base, "{report}");
+    assert!(report.to_string().contains("a 4-bit base"), "{report}");
     assert!(
         verify(&out, &fixture("tiny"), &fixture("adapter_b"), &|_, _| {})
             .unwrap()
             .equal
     );
+    // `--into` alone says nothing: this one was trained in 16 bits, that one in eight.
+    for (edit, said) in [
+        (Value::Null, None),
+        (json!({"quant_method": "fp8"}), Some("quantised by fp8")),
+    ] {
+        let model = copy(&fixture("tiny"));
+        edit_config(model.path(), "config.json", |config| {
+            config["quantization_config"] = edit
+        });
+        let out = dir.path().join(said.map_or("plain", |_| "fp8"));
+        let mut into = options(model.path(), &fixture("adapter_b"), &out);
+        into.into = Some(fixture("tiny"));
+        let report = merge(&into, &|_, _| {}).unwrap();
+        assert!(!report.quantized_base, "{report}");
+        let text = report.to_string();
+        assert!(
+            !text.contains("4-bit") && !text.contains("4 bits"),
+            "{text}"
+        );
+        assert_eq!(
+            text.contains("trained   on a base"),
+            said.is_some(),
+            "{text}"
+        );
+        assert!(text.contains(said.unwrap_or("")), "{text}");
+    }
     let other = dir.path().join("other");
     let mut wrong = options(&fixture("bnb_double"), &fixture("adapter_b"), &other);
     wrong.into = Some(fixture("odd"));
@@ -397,6 +449,7 @@ fn old_weights_are_left_out_aloud_and_the_contract_comes_along() {
     let out = dir.path().join("merged");
     let report = merged(base.path(), adapter.path(), &out).unwrap();
     assert_eq!(report.left_out, ["original", "pytorch_model.bin"]);
+    assert_eq!(report.left_out_why["original"], "no file in it");
     assert!(out.join("README.md").exists() && out.join("preprocess.lock.json").exists());
     assert!(!out.join("pytorch_model.bin").exists());
     assert!(
@@ -404,6 +457,191 @@ fn old_weights_are_left_out_aloud_and_the_contract_comes_along() {
             .unwrap()
             .equal
     );
+}
+
+/// Those of sentence-transformers, more templates: part of the model. Other models and huge trees: not.
+#[test]
+fn folders_of_the_model_come_along_and_others_are_named() {
+    let base = copy(&fixture("tiny"));
+    let write = |name: &str, text: &str| {
+        let path = base.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let modules = json!([{"path": ""}, {"path": "1_Pooling"}, {"path": "2_Dense"}]);
+    write("modules.json", &modules.to_string());
+    let kept = [
+        "1_Pooling/config.json",
+        "2_Dense/config.json",
+        "2_Dense/model.safetensors",
+        "additional_chat_templates/tools.jinja",
+        "additional_chat_templates/old/tools.jinja",
+    ];
+    for name in kept {
+        write(name, name);
+    }
+    write("1_Pooling/.DS_Store", "x");
+    write("other/config.json", "{}");
+    write("other/deep/model.safetensors", "x");
+    write(".git/HEAD", "x");
+    write("adapter_config.json", "{}");
+    for i in 0..1001 {
+        write(&format!("many/{i}"), "");
+    }
+    let huge = File::create(base.path().join("huge.txt")).unwrap();
+    huge.set_len(1 << 20).unwrap();
+    let vast = File::create(base.path().join("vast.tar")).unwrap();
+    vast.set_len((256 << 20) + 1).unwrap();
+    write("large/a", "");
+    let large = File::create(base.path().join("large/b")).unwrap();
+    large.set_len((256 << 20) + 1).unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::symlink;
+        // The cache of Hugging Face: files are links.
+        let blob = base.path().join(".git/HEAD");
+        symlink(&blob, base.path().join("README.md")).unwrap();
+        symlink(&blob, base.path().join("1_Pooling/README.md")).unwrap();
+        symlink("/", base.path().join("1_Pooling/root")).unwrap();
+        symlink("..", base.path().join("up")).unwrap();
+        symlink("nowhere", base.path().join("gone.json")).unwrap();
+    }
+
+    let dir = tempfile::tempdir().unwrap();
+    let (out, adapter) = (dir.path().join("merged"), fixture("adapter_b"));
+    let report = merged(base.path(), &adapter, &out).unwrap();
+    for name in kept {
+        assert_eq!(fs::read_to_string(out.join(name)).unwrap(), name);
+    }
+    assert_eq!(fs::metadata(out.join("huge.txt")).unwrap().len(), 1 << 20);
+    let why = |name: &str| report.left_out_why[name].as_str();
+    assert_eq!(why("1_Pooling/.DS_Store"), "hidden");
+    assert_eq!(why(".git"), "hidden");
+    assert!(why("other").contains("`other/deep/model.safetensors`"));
+    assert!(why("adapter_config.json").contains("of an adapter"));
+    assert!(
+        why("many").contains("more than 1 000 files"),
+        "{}",
+        why("many")
+    );
+    assert!(why("large").contains("more than 256"), "{}", why("large"));
+    let mut left_out = vec![
+        ".git",
+        "1_Pooling/.DS_Store",
+        "adapter_config.json",
+        "large",
+        "many",
+        "other",
+        "vast.tar",
+    ];
+    if cfg!(unix) {
+        for name in ["README.md", "1_Pooling/README.md"] {
+            assert!(!out.join(name).is_symlink());
+            assert_eq!(fs::read_to_string(out.join(name)).unwrap(), "x");
+        }
+        left_out.extend(["1_Pooling/root", "gone.json", "up"]);
+        assert!(why("up").contains("link to a folder"));
+        assert!(why("gone.json").contains("leads nowhere"));
+    }
+    left_out.sort_unstable();
+    assert_eq!(report.left_out, left_out);
+    for name in &left_out {
+        assert!(!out.join(name).exists(), "{name}");
+        assert!(
+            report.to_string().contains(&format!("left out  {name}: ")),
+            "{report}"
+        );
+    }
+
+    let proof = || verify(&out, base.path(), &adapter, &|_, _| {}).unwrap();
+    assert!(proof().equal, "{}", proof());
+    assert_eq!(proof().further_files, [""; 0]);
+    assert_eq!(proof().not_compared, report.left_out_why);
+    assert!(
+        proof()
+            .to_string()
+            .contains("not compared: many of the base: more than")
+    );
+    fs::write(out.join("1_Pooling/more.json"), "x").unwrap();
+    assert_eq!(proof().further_files, ["1_Pooling/more.json"]);
+    fs::write(out.join("1_Pooling/config.json"), "x").unwrap();
+    fs::remove_file(out.join("additional_chat_templates/old/tools.jinja")).unwrap();
+    let found: Vec<String> = proof().differences.into_iter().map(|d| d.file).collect();
+    assert_eq!(
+        found,
+        [
+            "1_Pooling/config.json",
+            "additional_chat_templates/old/tools.jinja"
+        ]
+    );
+}
+
+/// A server that loads every safetensors file of a folder would load these over what was proved.
+#[test]
+fn weights_that_no_index_names_are_a_finding() {
+    for (model, adapter) in [("tiny", "adapter_b"), ("tiny_bf16_sharded", "adapter_bf16")] {
+        let (model, adapter) = (fixture(model), fixture(adapter));
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("merged");
+        merged(&model, &adapter, &out).unwrap();
+        let names = [
+            "adapter_model.safetensors",
+            "model-00009.safetensors",
+            "adapter_config.json",
+        ];
+        for name in names {
+            let path = out.join(name);
+            fs::copy(adapter.join("adapter_model.safetensors"), &path).unwrap();
+            let report = verify(&out, &model, &adapter, &|_, _| {}).unwrap();
+            assert!(!report.equal, "{name}");
+            assert_eq!(report.differences.len(), 1, "{report}");
+            assert_eq!(report.differences[0].file, name);
+            assert_eq!(report.further_files, [""; 0]);
+            fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_adapter_on_the_head_is_told_for_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("merged");
+    let q = "model.language_model.layers.0.self_attn.q_proj";
+    for (module, said) in [
+        ("lm_head", "the head"),
+        ("model.language_model.layers.0.mlp.gate", "the router"),
+    ] {
+        let adapter = copy(&fixture("adapter_b"));
+        rename_tensors(adapter.path(), q, module);
+        let error = refused(merged(&fixture("tiny"), adapter.path(), &out), &out);
+        let message = error.message();
+        assert!(
+            message.contains(&format!("`{module}`")) && message.contains(said),
+            "{error}"
+        );
+        assert!(
+            error.hint_text().unwrap().contains("check-adapter"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn an_output_that_is_a_link_is_written_where_it_leads() {
+    let dir = tempfile::tempdir().unwrap();
+    let (real, link) = (dir.path().join("real"), dir.path().join("current"));
+    fs::create_dir(&real).unwrap();
+    fs::write(real.join("old"), "x").unwrap();
+    std::os::unix::fs::symlink("real", &link).unwrap();
+    let mut forced = options(&fixture("tiny"), &fixture("adapter_b"), &link);
+    forced.existing = Existing::Replace;
+    merge(&forced, &|_, _| {}).unwrap();
+    assert!(link.is_symlink());
+    assert!(real.join("model.safetensors").exists() && !real.join("old").exists());
+    fs::remove_dir_all(&real).unwrap();
+    let error = merge(&forced, &|_, _| {}).err().unwrap();
+    assert!(error.message().contains("leads nowhere"), "{error}");
 }
 
 #[test]
@@ -444,7 +682,7 @@ fn archives_hold_one_adapter_and_nothing_that_leaves() {
         version: &serving::VERSIONS[0],
         model: None,
         served_with: None,
-        archive: adapter.archive().map(Path::to_path_buf),
+        archive: adapter.archive().cloned(),
     };
     let report = serving::check(adapter.path(), &options).unwrap();
     let info = info_of(adapter.path(), adapter.archive(), false).unwrap();
@@ -454,8 +692,24 @@ fn archives_hold_one_adapter_and_nothing_that_leaves() {
     ];
     let told = format!("{report}{info}{json:?}");
     assert!(!told.contains("vlft-adapter-"), "{told}");
-    assert!(report.serve.command.contains("good="), "{told}");
-    assert!(told.contains("unpack the adapter of"), "{told}");
+    // What is printed can be pasted: unpack, then serve what lies there.
+    let folder = dir.path().join("good");
+    let (folder, archive) = (folder.display(), good.display());
+    let unpack = format!("mkdir -p {folder} && tar -xzf {archive} -C {folder}");
+    assert!(
+        report
+            .to_string()
+            .contains(&format!("\n  {unpack}\n  vllm serve ")),
+        "{told}"
+    );
+    assert!(
+        info.to_string()
+            .contains(&format!("unpack    {unpack}\nserve     vllm serve ")),
+        "{told}"
+    );
+    let served = format!("run={folder}/run/adapter");
+    assert!(report.serve.command.contains(&served), "{told}");
+    assert!(info.to_string().contains(&served), "{told}");
     let temporary = adapter.path().to_path_buf();
     let error = adapter.told(Diagnostic::error("a bad file").at(&temporary));
     assert!(error.causes()[0].contains("good.tgz"), "{error}");

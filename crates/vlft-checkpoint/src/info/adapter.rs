@@ -12,6 +12,7 @@ use vlft_base::format::{bytes, grouped};
 use vlft_base::input::read_text;
 
 use super::{hashes, write_hashes};
+use crate::archive::Packed;
 use crate::serving::{Options, Report, VERSIONS, check, quoted};
 
 #[derive(Clone, Debug, Serialize)]
@@ -33,6 +34,9 @@ pub struct AdapterInfo {
     pub trained_on: Option<String>,
     /// Whether vLLM (the newest version known) applies all of it.
     pub served_by_vllm: bool,
+    /// What to run before it is served, where it is in an archive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unpack: Option<String>,
     pub serve: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<BTreeMap<String, String>>,
@@ -50,12 +54,12 @@ pub struct RunInfo {
     pub adapter: Option<AdapterInfo>,
 }
 
-pub(super) fn read(dir: &Path, archive: Option<&Path>, hash: bool) -> Result<AdapterInfo> {
+pub(super) fn read(dir: &Path, archive: Option<&Packed>, hash: bool) -> Result<AdapterInfo> {
     let options = Options {
         version: &VERSIONS[0],
         model: None,
         served_with: None,
-        archive: archive.map(Path::to_path_buf),
+        archive: archive.cloned(),
     };
     let report: Report = check(dir, &options)?;
     let file = crate::Checkpoint::open_file(&dir.join("adapter_model.safetensors"))?;
@@ -80,7 +84,7 @@ pub(super) fn read(dir: &Path, archive: Option<&Path>, hash: bool) -> Result<Ada
     modules.sort_unstable();
     modules.dedup();
     Ok(AdapterInfo {
-        path: archive.unwrap_or(dir).to_path_buf(),
+        path: archive.map_or(dir, |packed| &packed.archive).to_path_buf(),
         made_by: report.made_by,
         base: text(&json("adapter_config.json"), "base_model_name_or_path"),
         model: report.model.clone(),
@@ -97,6 +101,7 @@ pub(super) fn read(dir: &Path, archive: Option<&Path>, hash: bool) -> Result<Ada
         dtypes,
         trained_on: text(&json("preprocess.lock.json"), "base"),
         served_by_vllm: report.passes,
+        unpack: report.serve.unpack,
         serve: report.serve.command,
         sha256: hashes(dir, hash)?,
     })
@@ -183,7 +188,12 @@ impl Display for AdapterInfo {
             writeln!(f, "trained   on a base in {base}")?;
         }
         match self.served_by_vllm {
-            true => writeln!(f, "serve     {}", self.serve)?,
+            true => {
+                if let Some(unpack) = &self.unpack {
+                    writeln!(f, "unpack    {unpack}")?;
+                }
+                writeln!(f, "serve     {}", self.serve)?;
+            }
             false => writeln!(
                 f,
                 "serve     vLLM would not apply all of it: `vlft check-adapter {}`",

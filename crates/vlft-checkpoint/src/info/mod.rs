@@ -13,6 +13,8 @@ use vlft_base::digest::sha256_file;
 use vlft_base::output::cannot;
 use vlft_base::{Diagnostic, Result};
 
+use crate::archive::Packed;
+
 pub use adapter::{AdapterInfo, RunInfo};
 pub use model::{ModelInfo, Needs, PartInfo};
 
@@ -33,7 +35,7 @@ pub fn info(dir: &Path, hash: bool) -> Result<Info> {
 }
 
 /// [`info`] of a folder that was unpacked from an archive for now.
-pub fn info_of(dir: &Path, archive: Option<&Path>, hash: bool) -> Result<Info> {
+pub fn info_of(dir: &Path, archive: Option<&Packed>, hash: bool) -> Result<Info> {
     if dir.join("adapter_config.json").exists() {
         return adapter::read(dir, archive, hash).map(Info::Adapter);
     }

@@ -6,6 +6,7 @@ mod plan;
 mod report;
 mod side;
 mod stream;
+mod trained_on;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -29,7 +30,6 @@ pub use verify::{Difference, VerifyReport, verify};
 use crate::adapter::ADAPTER_FILES;
 use crate::checkpoint::Shard;
 use crate::config::Config;
-use crate::serving;
 
 /// What to merge.
 pub struct Options {
@@ -83,9 +83,10 @@ impl<'a> Merge<'a> {
         let plan = Plan::new(base_dir, &options.adapter)?;
         let shards = plan.base.shards();
         let bytes = shards.iter().map(|shard| shard.length as u64).sum();
-        check_space(out, bytes)?;
         let weights: Vec<&Path> = shards.iter().map(|shard| shard.path).collect();
         let side = side::of(base_dir, &weights)?;
+        let beside: u64 = side.kept.iter().map(|file| file.bytes).sum();
+        check_space(out, bytes + beside)?;
         Ok(Self {
             options,
             plan,
@@ -138,13 +139,15 @@ impl<'a> Merge<'a> {
             .at(&options.adapter)
             .hint("a checkpoint in f32 would take it; or serve the adapter beside the base"));
         }
-        for path in &side.kept {
-            copy(path, partial.path())?;
+        for file in &side.kept {
+            copy(&file.path, &partial.path().join(&file.name))?;
         }
         let contract = options.adapter.join(CONTRACT);
         if contract.exists() && !base_dir.join(CONTRACT).exists() {
-            copy(&contract, partial.path())?;
+            copy(&contract, &partial.path().join(CONTRACT))?;
         }
+        let trained_on = options.into.as_ref().map(|_| options.model.as_path());
+        let quantized = trained_on::quantized(&options.adapter, trained_on);
         let layout = &plan.adapter.layout;
         let report = MergeReport {
             version: REPORT_VERSION,
@@ -153,10 +156,7 @@ impl<'a> Merge<'a> {
             base_files,
             adapter: options.adapter_name.clone(),
             adapter_files: hashes(&options.adapter, &ADAPTER_FILES)?,
-            trained_on: options
-                .into
-                .as_ref()
-                .map(|_| options.model.display().to_string()),
+            trained_on: trained_on.map(|model| model.display().to_string()),
             rank: layout.rank,
             alpha: layout.alpha,
             rslora: layout.rslora,
@@ -164,9 +164,10 @@ impl<'a> Merge<'a> {
             weights_changed: whole.count - whole.unchanged,
             weights_unchanged: whole.unchanged,
             tensors: changes,
-            left_out: side.left_out,
-            quantized_base: options.into.is_some()
-                || serving::trained_on_four_bits(&options.adapter),
+            left_out: side.left_out.keys().cloned().collect(),
+            left_out_why: side.left_out,
+            quantized_base: quantized.as_ref().is_some_and(|base| base.four_bits),
+            quantized_by: quantized.map(|base| base.method),
             quantized_difference: None,
         };
         report.write(partial.path())?;
@@ -335,9 +336,11 @@ fn hashes(dir: &Path, names: &[&str]) -> Result<BTreeMap<String, String>> {
     names.iter().map(hash).collect()
 }
 
-fn copy(path: &Path, to: &Path) -> Result<()> {
-    let target = to.join(file_name(path));
-    fs::copy(path, &target)
+fn copy(path: &Path, target: &Path) -> Result<()> {
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent).map_err(|e| cannot("create", parent, e))?;
+    }
+    fs::copy(path, target)
         .map(|_| ())
         .map_err(|e| cannot("copy", path, e))
 }

@@ -36,11 +36,17 @@ pub struct MergeReport {
     pub weights_unchanged: u64,
     /// Every tensor that was changed.
     pub tensors: Vec<TensorChange>,
-    /// Files of the base that are not in the output.
+    /// Files and folders of the base that are not in the output.
     pub left_out: Vec<String>,
+    /// Why each of them is not.
+    #[serde(default)]
+    pub left_out_why: BTreeMap<String, String>,
     /// Whether the adapter was trained on a 4-bit base.
     #[serde(default)]
     pub quantized_base: bool,
+    /// What the base that the adapter was trained on is quantised by, as far as files tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantized_by: Option<String>,
     /// What the 4-bit base makes of the same records, if it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantized_difference: Option<QuantizedDifference>,
@@ -141,16 +147,21 @@ impl Display for MergeReport {
                     / (self.weights_unchanged + self.weights_changed).max(1) as f64,
             )?;
         }
-        if !self.left_out.is_empty() {
-            writeln!(f, "left out  {}", self.left_out.join(", "))?;
+        for name in &self.left_out {
+            let why = self.left_out_why.get(name).map_or("", String::as_str);
+            writeln!(f, "left out  {name}: {why}")?;
         }
-        match &self.quantized_difference {
-            Some(difference) => difference.fmt(f),
-            None if self.quantized_base => writeln!(
+        match (&self.quantized_difference, &self.quantized_by) {
+            (Some(difference), _) => difference.fmt(f),
+            (None, _) if self.quantized_base => writeln!(
                 f,
                 "4 bits    trained on a 4-bit base; what 16 bits change is not measured, `--data F.jsonl` does it",
             ),
-            None => Ok(()),
+            (None, Some(method)) => writeln!(
+                f,
+                "trained   on a base quantised by {method}; what that changes is not measured",
+            ),
+            (None, None) => Ok(()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Proving a merged model: every tensor is read back and compared with base + adapter, computed
 //! again by the plain loop.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Formatter};
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
@@ -15,6 +15,7 @@ use vlft_base::output::cannot;
 
 use super::kernel::add_rows_plain;
 use super::plan::Plan;
+use super::side::SideFile;
 use super::stream::through;
 use super::{CONTRACT, file_name, sections, side};
 use crate::checkpoint::{Checkpoint, Shard};
@@ -39,6 +40,8 @@ pub struct VerifyReport {
     pub side_files: usize,
     /// Files that neither base nor adapter has, and that a merge does not write.
     pub further_files: Vec<String>,
+    /// What of the base belongs in no merged model, and so is not compared, and why.
+    pub not_compared: BTreeMap<String, String>,
     pub differences: Vec<Difference>,
 }
 
@@ -86,32 +89,34 @@ pub fn verify(
     }
     let weights: Vec<&Path> = shards.iter().map(|shard| shard.path).collect();
     let side = side::of(base_dir, &weights)?;
-    for path in &side.kept {
-        let name = file_name(path);
-        let other = merged.join(&name);
-        let what = match fs::read(&other) {
+    for SideFile { name, path, .. } in &side.kept {
+        let what = match fs::read(merged.join(name)) {
             Err(_) => "is missing",
             Ok(bytes) if bytes == fs::read(path).map_err(|e| cannot("read", path, e))? => continue,
             Ok(_) => "is not the base's file",
         };
         differences.push(Difference {
-            file: name,
+            file: name.clone(),
             tensor: None,
             what: what.into(),
         });
     }
-    let own = side
-        .kept
-        .iter()
-        .map(PathBuf::as_path)
-        .chain(weights.iter().copied());
-    let mut known: BTreeSet<String> = own.map(file_name).collect();
+    let mut known: BTreeSet<String> = weights.iter().map(|path| file_name(path)).collect();
+    known.extend(side.kept.iter().map(|file| file.name.clone()));
     known.extend(side::HISTORY.map(String::from));
     known.insert(CONTRACT.into());
-    let entries = fs::read_dir(merged).map_err(|e| cannot("read", merged, e))?;
-    let names = entries.filter_map(|entry| Some(file_name(&entry.ok()?.path())));
-    let mut further: Vec<String> = names.filter(|name| !known.contains(name)).collect();
-    further.sort();
+    let mut further = further_files(merged, &known)?;
+    further.retain(|name| match what_it_does(name) {
+        Some(what) => {
+            differences.push(Difference {
+                file: name.clone(),
+                tensor: None,
+                what: what.into(),
+            });
+            false
+        }
+        None => true,
+    });
     Ok(VerifyReport {
         merged: merged.to_path_buf(),
         base: base_dir.to_path_buf(),
@@ -121,8 +126,47 @@ pub fn verify(
         tensors_unchanged: plan.base.names().count() - plan.changes.len(),
         side_files: side.kept.len(),
         further_files: further,
+        not_compared: side.left_out,
         differences,
     })
+}
+
+/// Everything in `merged` that is not known, in folders that a base may have too.
+fn further_files(merged: &Path, known: &BTreeSet<String>) -> Result<Vec<String>> {
+    let mut further = Vec::new();
+    for entry in fs::read_dir(merged).map_err(|e| cannot("read", merged, e))? {
+        let path = entry.map_err(|e| cannot("read", merged, e))?.path();
+        let name = file_name(&path);
+        let inside = format!("{name}/");
+        if known.contains(&name) {
+            continue;
+        }
+        if !path.is_dir() || !known.iter().any(|known| known.starts_with(&inside)) {
+            further.push(name);
+            continue;
+        }
+        match side::folder(&path, &name, true)? {
+            Err(why) => further.push(format!("{name} ({why})")),
+            Ok(files) => {
+                let names = files.kept.into_iter().map(|file| file.name);
+                further.extend(names.chain(files.left_out.into_keys()));
+            }
+        }
+    }
+    further.retain(|name| !known.contains(name));
+    further.sort();
+    Ok(further)
+}
+
+/// A further file that makes a server load something else than what was compared.
+fn what_it_does(name: &str) -> Option<&'static str> {
+    if name.ends_with(".safetensors") && !name.contains('/') {
+        Some("is no shard of the base: a server that loads every safetensors file loads it too")
+    } else if name == side::ADAPTER_CONFIG {
+        Some("is no file of a merged model: transformers loads an adapter over it")
+    } else {
+        None
+    }
 }
 
 fn compare_shard(
@@ -221,6 +265,9 @@ impl Display for VerifyReport {
         }
         if !self.further_files.is_empty() {
             writeln!(f, "further files: {}", self.further_files.join(", "))?;
+        }
+        for (name, why) in &self.not_compared {
+            writeln!(f, "not compared: {name} of the base: {why}")?;
         }
         Ok(())
     }

@@ -13,11 +13,13 @@ use super::flags::Served;
 use super::known::Known;
 use super::modules::Modules;
 use super::names::{Name, STYLE};
+use super::parameters::parameter_problem;
 use super::ranks::{Ranks, needed_rank};
 use super::report::{Counts, Fate, Report, TensorFate};
 use super::settings::{config_problems, flag_problems, rank_problem};
 use super::tensor::Judge;
 use super::versions::Version;
+use crate::archive::Packed;
 
 /// How to check.
 pub struct Options {
@@ -27,7 +29,7 @@ pub struct Options {
     /// The flags somebody serves with; None: those that the report asks for.
     pub served_with: Option<String>,
     /// The archive that the adapter's folder was unpacked from for now.
-    pub archive: Option<PathBuf>,
+    pub archive: Option<Packed>,
 }
 
 /// Says what vLLM would do with every tensor of an adapter.
@@ -47,7 +49,7 @@ pub(super) fn check_names(adapter: &FoundAdapter, options: &Options) -> Result<R
     let version = options.version;
     let known = match &options.model {
         Some(model) => Known::of_model(model)?,
-        None => Known::of_adapter(&adapter.tensors),
+        None => Known::of_adapter(&adapter.tensors, &adapter.config),
     };
     let ranks = Ranks::read(&adapter.config);
     let served = options
@@ -81,6 +83,7 @@ pub(super) fn check_names(adapter: &FoundAdapter, options: &Options) -> Result<R
     problems.extend(modules.problems(&adapter.config, &known, &fates));
     problems.extend(modules.ignored_patterns(version, &ranks));
     problems.extend(modules.doubled());
+    problems.extend(parameter_problem(&adapter.config, &fates));
 
     let of = |fate| fates.iter().filter(|tensor| tensor.fate == fate).count();
     let expected = modules.expected(&adapter.config, &known).len();
@@ -98,13 +101,17 @@ pub(super) fn check_names(adapter: &FoundAdapter, options: &Options) -> Result<R
         needs_tower,
         known.certain,
     );
+    warnings.extend(modules.question(&adapter.config, &known));
     if served.as_ref().is_some_and(|s| !s.mm_processor_kwargs)
         && serve.mm_processor_kwargs.is_some()
     {
         warnings.push("served without `--mm-processor-kwargs`, pages have another resolution than in training".into());
     }
     let mut report = Report {
-        adapter: options.archive.as_ref().unwrap_or(&adapter.dir).clone(),
+        adapter: match &options.archive {
+            Some(packed) => packed.archive.clone(),
+            None => adapter.dir.clone(),
+        },
         vllm: version.name,
         passes: true,
         loads: true,

@@ -1,13 +1,12 @@
 //! The command that serves an adapter, and what to know beside it.
 
-use std::path::{Path, PathBuf};
-
 use super::adapter::FoundAdapter;
 use super::check::Options;
 use super::contract::{Contract, template_sha256};
 use super::flags::{adapter_name, quoted};
 use super::ranks::{Ranks, needed_rank};
 use super::report::Serve;
+use crate::archive::Packed;
 
 /// The command to paste, and what to know beside it.
 pub(super) fn serve(
@@ -30,16 +29,12 @@ pub(super) fn serve(
     // vLLM takes folders; the one at hand goes away.
     let folder = match &options.archive {
         None => adapter.dir.clone(),
-        Some(archive) => {
-            let folder = beside(archive);
-            warnings.push(format!(
-                "vLLM takes no archives: unpack the adapter of `{}` into `{}` first",
-                archive.display(),
-                folder.display()
-            ));
-            folder
-        }
+        Some(packed) => packed.unpacked(),
     };
+    let unpack = options.archive.as_ref().map(Packed::command);
+    if unpack.is_some() {
+        warnings.push("vLLM takes no archives: unpack it first".into());
+    }
     let mut words = vec![
         "vllm serve".to_string(),
         quoted(&model),
@@ -95,6 +90,7 @@ pub(super) fn serve(
     let command = words.join(" ");
     (
         Serve {
+            unpack,
             command,
             max_lora_rank,
             tower,
@@ -103,14 +99,4 @@ pub(super) fn serve(
         },
         warnings,
     )
-}
-
-/// Where an archive would be unpacked: its name without the ending.
-fn beside(archive: &Path) -> PathBuf {
-    let name = archive.file_name().unwrap_or_default().to_string_lossy();
-    let lower = name.to_lowercase();
-    let ending = [".tar.gz", ".tgz"]
-        .into_iter()
-        .find(|end| lower.ends_with(end));
-    archive.with_file_name(&name[..name.len() - ending.map_or(0, str::len)])
 }

@@ -1,7 +1,7 @@
 //! Which modules the served model has: from its config, from the published size that an adapter's
 //! shapes belong to, or from the adapter's shapes alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::Value;
@@ -15,6 +15,9 @@ use crate::published;
 /// The modules of a model by their published paths, with `(in, out)` where they are known.
 pub(crate) struct Known {
     pub(crate) modules: BTreeMap<String, Option<(usize, usize)>>,
+    /// Those of them that there are only if their layer is dense: nothing at hand says whether it has
+    /// experts instead.
+    pub(crate) doubtful: BTreeSet<String>,
     /// In words, for the report.
     pub(crate) model: String,
     pub(crate) moe: bool,
@@ -47,14 +50,15 @@ impl Known {
             .any(|(name, _)| name.contains(".mlp.experts."));
         Self {
             modules,
+            doubtful: BTreeSet::new(),
             model,
             moe,
             certain: true,
         }
     }
 
-    /// What an adapter's own tensors say about its model.
-    pub(crate) fn of_adapter(tensors: &Checkpoint) -> Self {
+    /// What an adapter's own tensors and its config say about its model.
+    pub(crate) fn of_adapter(tensors: &Checkpoint, config: &Value) -> Self {
         let mut sizes: BTreeMap<String, (usize, usize)> = BTreeMap::new();
         let mut layers = 0;
         let mut modules = BTreeMap::new();
@@ -86,9 +90,25 @@ impl Known {
             let model = format!("{} by the adapter's shapes", published.name);
             return Self::of_config(&published.config(), model);
         }
+        let moe = modules.keys().any(|module| is_sparse(module)) || names_experts(config);
+        // Nor has a model that is given these: what becomes of them is not simulated.
+        modules.retain(|module, _| !is_sparse(module));
+        let mut doubtful = BTreeSet::new();
         for layer in 0..layers {
-            for module in TEXT_MODULES {
-                let path = format!("model.language_model.layers.{layer}.{module}");
+            let path = |module: &&str| format!("model.language_model.layers.{layer}.{module}");
+            let (attention, mlp) = TEXT_MODULES.split_at(FIRST_OF_MLP);
+            let mut own: Vec<String> = attention.iter().map(path).collect();
+            // A layer without a single matrix of its MLP is dense and lacks them, or has experts.
+            let mlp: Vec<String> = mlp.iter().map(path).collect();
+            match (mlp.iter().any(|path| modules.contains_key(path)), moe) {
+                (true, _) => own.extend(mlp),
+                (false, true) => {}
+                (false, false) => {
+                    doubtful.extend(mlp.iter().cloned());
+                    own.extend(mlp);
+                }
+            }
+            for path in own {
                 modules.entry(path).or_insert(None);
             }
         }
@@ -97,8 +117,12 @@ impl Known {
         }
         Self {
             modules,
-            model: format!("unknown, {layers} layers by the adapter's names"),
-            moe: false,
+            doubtful,
+            model: match moe {
+                true => format!("unknown, with experts, {layers} layers by the adapter's names"),
+                false => format!("unknown, {layers} layers by the adapter's names"),
+            },
+            moe,
             certain: false,
         }
     }
@@ -134,6 +158,37 @@ pub(super) const TEXT_MODULES: [&str; 7] = [
     "mlp.up_proj",
     "mlp.down_proj",
 ];
+
+/// Where in [`TEXT_MODULES`] those begin that a layer with experts has not.
+const FIRST_OF_MLP: usize = 4;
+
+/// The router or the experts of a layer, which no dense model has.
+pub(crate) fn is_sparse(module: &str) -> bool {
+    module.ends_with(".mlp.gate") || module.contains(".mlp.experts")
+}
+
+/// Whether the config says that the base has experts: by parameters of theirs, or by the base's name, which
+/// holds `MoE` or the active parameters (`Qwen3-VL-30B-A3B`).
+fn names_experts(config: &Value) -> bool {
+    let parameters = config.get("target_parameters").and_then(Value::as_array);
+    let mut parameters = parameters.into_iter().flatten().filter_map(Value::as_str);
+    let base = config.get("base_model_name_or_path");
+    let base = base.and_then(Value::as_str).unwrap_or_default();
+    let name = base
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or(base);
+    let is_active = |part: &str| {
+        let size = part.strip_prefix('a').and_then(|p| p.strip_suffix('b'));
+        size.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
+    };
+    let name = name.to_lowercase();
+    parameters.any(|name| name.contains("experts"))
+        || name
+            .split(['-', '_'])
+            .any(|part| part == "moe" || is_active(part))
+}
 
 /// The path without its layer's number: modules of one kind have one shape.
 fn kind(module: &str) -> String {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::known::Known;
+use super::known::{Known, layer_of};
 use super::names::{Name, Part};
 use super::ranks::Ranks;
 use super::report::{Fate, Problem, TensorFate};
@@ -79,6 +79,33 @@ impl Modules {
 
     /// What the config says was trained, and what has tensors.
     pub(super) fn expected(&self, config: &Value, known: &Known) -> BTreeSet<String> {
+        let mut named = self.named(config, known);
+        named.retain(|module| !known.doubtful.contains(module));
+        named
+    }
+
+    /// Layers whose MLP the config names, if they have one. It is a question, which only the model answers.
+    pub(super) fn question(&self, config: &Value, known: &Known) -> Option<String> {
+        let named = self.named(config, known);
+        let doubtful = named
+            .iter()
+            .filter(|module| known.doubtful.contains(*module));
+        let layers: BTreeSet<usize> = doubtful.filter_map(|module| layer_of(module)).collect();
+        const SHOWN: usize = 6;
+        let shown: Vec<String> = layers.iter().take(SHOWN).map(usize::to_string).collect();
+        let more = if layers.len() > SHOWN { ", .." } else { "" };
+        let which = match layers.len() {
+            0 => return None,
+            1 => format!("layer {} has", shown[0]),
+            n => format!("{n} layers ({}{more}) have", shown.join(", ")),
+        };
+        Some(format!(
+            "{which} no MLP matrices, though the config names them: right if experts are there instead, \
+             a loss if not. Which is it? `--model DIR` answers"
+        ))
+    }
+
+    fn named(&self, config: &Value, known: &Known) -> BTreeSet<String> {
         let named = known.targets(config).unwrap_or_default();
         // `proj` as a target also means the patch embedding, a convolution, for which PEFT makes
         // no pair of matrices.

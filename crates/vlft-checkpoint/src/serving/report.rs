@@ -78,6 +78,9 @@ pub struct Counts {
 /// How to serve it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Serve {
+    /// What to run before, where the adapter is in an archive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unpack: Option<String>,
     pub command: String,
     pub max_lora_rank: Option<usize>,
     pub tower: bool,
@@ -194,7 +197,11 @@ impl Display for Report {
             )?;
         }
         if self.problems.iter().all(|p| p.fate != Fate::Refused) || self.passes {
-            writeln!(f, "\nserve it with\n  {}", self.serve.command)?;
+            writeln!(f, "\nserve it with")?;
+            if let Some(unpack) = &self.serve.unpack {
+                writeln!(f, "  {unpack}")?;
+            }
+            writeln!(f, "  {}", self.serve.command)?;
         }
         Ok(())
     }

@@ -147,6 +147,8 @@ fn wrong_types(config: &Value) -> Vec<Problem> {
     check("lora_alpha", "a number", &Value::is_number);
     check("use_rslora", "true or false", &Value::is_boolean);
     check("target_modules", "names or a pattern", &is_name);
+    let is_list = |value: &Value| value.is_array() && is_name(value);
+    check("target_parameters", "a list of names", &is_list);
     let rank = |v: &Value| is_table(v, |rank| rank.as_u64().is_some_and(|rank| rank > 0));
     check("rank_pattern", "names with positive whole numbers", &rank);
     let alpha = |v: &Value| is_table(v, Value::is_number);

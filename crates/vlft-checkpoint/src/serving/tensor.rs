@@ -3,7 +3,7 @@
 use safetensors::Dtype;
 
 use super::adapter::FoundAdapter;
-use super::known::{Known, layer_of};
+use super::known::{Known, is_sparse, layer_of};
 use super::names::{Name, Part};
 use super::report::{Fate, TensorFate};
 use super::versions::Version;
@@ -95,6 +95,12 @@ impl Judge<'_> {
                     format!("vLLM looks for `{right}`, the file says `{module}`"),
                 )
             }
+            Some(known) if self.known.moe && is_sparse(known) => (
+                "not-simulated",
+                "what vLLM does with adapters of a router or of fused experts is not known here: compare \
+                 answers with and without this one"
+                    .into(),
+            ),
             Some(known) if layer_of(known).is_some() => (
                 "no-such-layer",
                 format!("the model has no `{known}`: the adapter is of another size"),

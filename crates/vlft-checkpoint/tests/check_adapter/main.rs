@@ -9,9 +9,9 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::json;
-use vlft_checkpoint::Config;
 use vlft_checkpoint::published::PUBLISHED;
-use vlft_checkpoint::serving::check;
+use vlft_checkpoint::serving::{Report, check};
+use vlft_checkpoint::{Config, Module};
 
 use made::{Made, fixture, judged, options, rules, text_modules};
 
@@ -160,6 +160,100 @@ fn pickles_and_strangers_are_refused_with_a_way_out() {
     );
 }
 
+/// Nothing but the model says whether a layer without an MLP's matrices has experts.
+#[test]
+fn a_layer_without_its_mlp_is_a_question_until_the_model_is_given() {
+    let config = Config::from_dir(&fixture("tiny")).unwrap();
+    let made = Made::of(&text_modules(&config)).without("layers.1.mlp");
+    let asked = |report: &Report| {
+        report
+            .warnings
+            .iter()
+            .any(|w| w.contains("layer 1 has no MLP"))
+    };
+    let report = judged(&made, &options("0.33", None, None));
+    assert!(report.passes && asked(&report), "{report}");
+    assert_eq!(report.modules_applied, report.modules_expected);
+    // Given the model, it is an answer.
+    let report = judged(&made, &options("0.33", Some(fixture("tiny")), None));
+    assert_eq!(rules(&report), ["missing-module"]);
+    assert!(!asked(&report), "{report}");
+    // A layer that has some of them lacks the others.
+    let half = made.clone().without("layers.2.mlp.up_proj");
+    let report = judged(&half, &options("0.33", None, None));
+    assert_eq!(rules(&report), ["missing-module"]);
+    assert!(report.problems[0].examples[0].contains("layers.2.mlp.up_proj"));
+    // The base's name is an answer too.
+    for name in ["Qwen/Qwen3-VL-30B-A3B-Instruct", "models/our_moe/"] {
+        let named = made.clone().set("base_model_name_or_path", json!(name));
+        let report = judged(&named, &options("0.33", None, None));
+        assert!(report.passes && !asked(&report), "{report}");
+        assert!(report.model.contains("with experts"), "{report}");
+    }
+    let attention = made.clone().without("mlp");
+    let attention = attention.set(
+        "target_modules",
+        json!(["q_proj", "k_proj", "v_proj", "o_proj"]),
+    );
+    let report = judged(&attention, &options("0.33", None, None));
+    assert!(
+        report.passes && !report.to_string().contains("MLP"),
+        "{report}"
+    );
+}
+
+/// PEFT trains fused experts as parameters; a file without them would be served without them.
+#[test]
+fn trained_parameters_without_tensors_are_told() {
+    let config = Config::from_dir(&fixture("moe")).unwrap();
+    let attention = |m: &Module| m.name.contains("self_attn");
+    let modules: Vec<Module> = text_modules(&config)
+        .into_iter()
+        .filter(attention)
+        .collect();
+    let names = json!(["q_proj", "k_proj", "v_proj", "o_proj"]);
+    let made = Made::of(&modules).set("target_modules", names);
+    let both = json!(["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]);
+    let of = |made: &Made| {
+        let report = judged(made, &options("0.33", None, None));
+        let told = report
+            .problems
+            .into_iter()
+            .find(|p| p.rule == "missing-parameter");
+        told.map(|problem| (problem.count, problem.examples.join(", ")))
+    };
+    assert_eq!(of(&made), None);
+    assert_eq!(of(&made.clone().set("target_parameters", json!([]))), None);
+    let lacking = made.clone().set("target_parameters", both.clone());
+    let told = "mlp.experts.gate_up_proj, mlp.experts.down_proj".to_string();
+    assert_eq!(of(&lacking), Some((2, told)));
+    for model in [None, Some(fixture("moe"))] {
+        assert!(!judged(&lacking, &options("0.33", model, None)).passes);
+    }
+    let named_alone = made.clone().set("target_parameters", json!(["down_proj"]));
+    assert_eq!(of(&named_alone), Some((1, "down_proj".into())));
+    // One pair of two, then both: PEFT wraps the second around the first.
+    let experts = |made: Made, path: &str| {
+        let layer = format!("base_model.model.model.language_model.layers.0.mlp.{path}");
+        made.with(&format!("{layer}.lora_A.weight"), &[18, 20])
+            .with(&format!("{layer}.lora_B.weight"), &[24, 18])
+    };
+    let one = experts(lacking, "experts");
+    assert_eq!(of(&one).unwrap().0, 2);
+    let whole = experts(one, "experts.base_layer");
+    assert_eq!(of(&whole), None);
+    // The same is said with the model and without.
+    for model in [None, Some(fixture("moe"))] {
+        let report = judged(&whole, &options("0.33", model, None));
+        assert_eq!(rules(&report), ["not-simulated"], "{report}");
+    }
+    let wrong = judged(
+        &made.set("target_parameters", json!("down_proj")),
+        &options("0.33", None, None),
+    );
+    assert_eq!(rules(&wrong), ["wrong-type"]);
+}
+
 /// What PEFT wrote itself passes.
 #[test]
 fn the_fixtures_of_peft_pass() {
@@ -172,6 +266,8 @@ fn the_fixtures_of_peft_pass() {
         ("adapter_odd", "odd"),
         ("adapter_patterns", "odd"),
         ("adapter_regex", "tiny"),
+        ("adapter_moe", "moe"),
+        ("adapter_moe_all", "moe"),
     ] {
         for model in [Some(fixture(model)), None] {
             let given = model.is_some();

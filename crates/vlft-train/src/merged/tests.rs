@@ -1,5 +1,9 @@
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::Value;
 use vlft_base::output::Existing;
 use vlft_checkpoint::merge;
 
@@ -118,4 +122,93 @@ fn the_difference_is_that_of_all_logits() {
     };
     let error = Trained::run(&dense, &mut |_| {}).err().unwrap();
     assert!(error.message().contains("no 4-bit base"), "{error}");
+}
+
+/// A copy of a model in one file with its weights in f32, which changes no value.
+fn widened(model: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(model).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "safetensors") {
+            fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let weights = Checkpoint::open(model).unwrap();
+    let bytes: BTreeMap<&str, Vec<u8>> = weights
+        .names()
+        .map(|name| {
+            let values = weights.values(name).unwrap();
+            (
+                name,
+                values.into_iter().flat_map(f32::to_le_bytes).collect(),
+            )
+        })
+        .collect();
+    let views = bytes.iter().map(|(name, bytes)| {
+        let shape = weights.stored_shape(name).unwrap().to_vec();
+        (*name, TensorView::new(Dtype::F32, shape, bytes).unwrap())
+    });
+    safetensors::serialize_to_file(views, None, &to.join("model.safetensors")).unwrap();
+}
+
+/// Logits of base + adapter in transformers and PEFT, against ours of our merge; where they come from
+/// says `tests/fixtures/generate/merge_cases.py`.
+#[test]
+fn merged_models_have_the_logits_of_base_and_adapter() {
+    /// Of logits up to 14; PEFT's own merges in f32 differ by up to 2.5e-5 (`merge_cases.json`).
+    const TOLERANCE: f64 = 2e-4;
+    let text = fs::read(fixture("merge_cases.json")).unwrap();
+    let cases: Value = serde_json::from_slice(&text).unwrap();
+    let mut compared = Vec::new();
+    for case in cases["cases"].as_array().unwrap() {
+        let Some(golden) = case["base_and_adapter"].as_array() else {
+            continue;
+        };
+        let text = |key: &str| case[key].as_str().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let (wide, out) = (dir.path().join("wide"), dir.path().join("merged"));
+        let model = match text("name").ends_with("_f32") {
+            true => {
+                widened(&fixture(text("model")), &wide);
+                wide
+            }
+            false => fixture(text("model")),
+        };
+        let options = merge::Options {
+            model,
+            into: None,
+            adapter: fixture(text("adapter")),
+            adapter_name: "an adapter".into(),
+            out: out.clone(),
+            existing: Existing::Refuse,
+        };
+        merge::merge(&options, &|_, _| {}).unwrap();
+
+        let device = Device::default().open().unwrap();
+        let config = ModelConfig::from_dir(&out).unwrap();
+        let weights = Checkpoint::open(&out).unwrap();
+        let model = Qwen3Vl::load(&config, &weights, None, Frozen::as_stored(), &device).unwrap();
+        let processor = Arc::new(Processor::from_dir(&out, &Default::default()).unwrap());
+        let data = fixture(text("data"));
+        let (samples, _) = Samples::open(&data, &processor, &config, Limit::NONE).unwrap();
+        let mut worst = 0f64;
+        for (index, golden) in golden.iter().enumerate() {
+            let batch = samples.batch(&[index]).unwrap();
+            let logits = model.logits(&batch.inputs, &Adapters::none(), &mut |_, _| {});
+            assert_eq!(serde_json::json!(logits.dims()), golden["shape"]);
+            let logits: Vec<f32> = logits.to_data().iter::<f32>().collect();
+            let at = golden["at"].as_array().unwrap();
+            for (at, value) in at.iter().zip(golden["values"].as_array().unwrap()) {
+                let found = f64::from(logits[at.as_u64().unwrap() as usize]);
+                worst = worst.max((found - value.as_f64().unwrap()).abs());
+            }
+        }
+        assert!(worst <= TOLERANCE, "{}: {worst:e}", text("name"));
+        compared.push(format!("{} {worst:.1e}", text("name")));
+    }
+    let all = compared.join(", ");
+    assert!(
+        all.contains("moe_everything_f32") && compared.len() >= 7,
+        "{all}"
+    );
 }

@@ -1,6 +1,6 @@
 //! `vlft check-adapter`: will vLLM apply every tensor of an adapter, and with which flags?
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use vlft_base::format::count;
 use vlft_base::output::Existing;
@@ -56,7 +56,7 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
         version,
         model: args.model,
         served_with: args.served_with,
-        archive: adapter.archive().map(Path::to_path_buf),
+        archive: adapter.archive().cloned(),
     };
     let Some(out) = args.rewrite else {
         let report = check(adapter.path(), &options).map_err(|e| adapter.told(e))?;

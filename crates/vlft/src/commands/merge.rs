@@ -27,10 +27,10 @@ Examples:
   vlft merge --model models/Qwen3-VL-8B-bnb-4bit --into models/Qwen3-VL-8B-Instruct \\
     --adapter bol-01.tgz --out models/bol-8b --data data/splits/val.jsonl --records 20
 
-The output has the shards, names, order, types and other files of the base; merge-report.json says how \
-much each tensor changed and what rounding took of it. `vlft verify` proves it. An adapter that was \
-trained on a 4-bit base is merged into the 16-bit checkpoint of the same model; what that changes is \
-measured on the first records of `--data`: logits, and the loss before and after.")]
+The output has the shards, names, order, types and other files of the base, folders such as `1_Pooling` \
+too; what is left out is named with the reason. merge-report.json says how much each tensor changed \
+and what rounding took of it. `vlft verify` proves it. An adapter that was trained on a 4-bit base is \
+merged into the 16-bit checkpoint of the same model; what that changes is measured on the first records of `--data`: logits, and the loss before and after.")]
 pub(crate) struct Args {
     /// The model that the adapter was trained on
     #[arg(long, value_name = "DIR")]
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADAPTER")]
     adapter: PathBuf,
 
-    /// Folder for the merged model
+    /// Folder for the merged model; a link to a folder means that folder
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 

@@ -16,7 +16,8 @@ Examples:
   vlft verify models/bol-8b --model models/Qwen3-VL-8B-Instruct --adapter bol-01.tgz --format json
 
 Every tensor is read back and compared with base + adapter, computed again by a plain loop that the merge \
-does not use; every other file is compared with the base's. It ends with 1 at any difference.")]
+does not use; every other file, in folders too, is compared with the base's. Safetensors files that the base \
+does not have are a difference, since servers load them. It ends with 1 at any difference.")]
 pub(crate) struct Args {
     /// The merged model
     #[arg(value_name = "MERGED")]
