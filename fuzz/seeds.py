@@ -19,6 +19,9 @@ example = (root / "examples/example.jsonl").read_bytes()
 seed("jsonl", "example", example)
 for number, line in enumerate(example.splitlines()):
     seed("jsonl", f"line-{number}", line)
+first = example.splitlines()[0]
+kinds = [b"\xef\xbb\xbf" + first + b"\r", b"", first, first[:80], b"\xff", first.replace(b'"id":"', b'"id":"x'), b" "]
+seed("jsonl", "kinds", b"\n".join(kinds))
 
 # The first two bytes choose the formats, in the order of `Format::ALL`.
 png = (

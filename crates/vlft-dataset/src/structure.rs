@@ -20,7 +20,7 @@ pub(crate) fn check_shape(value: &Value) -> Vec<Finding> {
 }
 
 /// The id must not be empty. That it is unique is for whoever sees the whole file.
-pub(crate) fn check_id(record: &Record) -> Option<Finding> {
+pub fn check_id(record: &Record) -> Option<Finding> {
     record.id.trim().is_empty().then(|| {
         Finding::new(Rule::EmptyId, ["id".into()], "the id is empty")
             .hint("give every record its own id; predictions and errors are named by it")

@@ -41,15 +41,16 @@ pub(crate) struct Block {
     offset: u64,
 }
 
-/// So many bytes are read at once.
-const PIECE_BYTES: usize = 2 << 20;
+/// So many bytes are read at once, usually.
+pub(crate) const PIECE_BYTES: usize = 2 << 20;
 
 /// A file of empty lines must not have a million of them in a block.
 const MAX_LINES: usize = 4096;
 
 impl Blocks {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        Ok(Self::new(open(path)?, path, PIECE_BYTES))
+    /// `piece_bytes` are read at once; with one byte a block is one line.
+    pub(crate) fn open(path: &Path, piece_bytes: usize) -> Result<Self> {
+        Ok(Self::new(open(path)?, path, piece_bytes))
     }
 }
 

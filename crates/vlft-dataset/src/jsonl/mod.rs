@@ -18,7 +18,7 @@ use crate::problem::Problem;
 use crate::record::Record;
 use crate::rules::Rule;
 use crate::structure;
-pub(crate) use blocks::{Block, Blocks};
+pub(crate) use blocks::{Block, Blocks, PIECE_BYTES};
 pub use lines::{Line, Lines};
 pub use parse::parse;
 pub use write::Writer;

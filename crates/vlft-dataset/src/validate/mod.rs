@@ -85,6 +85,19 @@ pub fn validate(
     sink: &mut dyn FnMut(Problem),
     progress: &dyn Fn(u64),
 ) -> Result<Summary> {
+    validate_in_pieces(jsonl::PIECE_BYTES, options, counter, sink, progress)
+}
+
+/// [`validate`], reading about so many bytes at once. What is told is the same whatever their number; with
+/// one byte every line is looked at alone.
+#[doc(hidden)]
+pub fn validate_in_pieces(
+    piece_bytes: usize,
+    options: &Options,
+    counter: Option<&dyn TokenCounter>,
+    sink: &mut dyn FnMut(Problem),
+    progress: &dyn Fn(u64),
+) -> Result<Summary> {
     let file = shown(&options.file);
     let rules = &options.rules;
     let checker = Checker {
@@ -100,7 +113,7 @@ pub fn validate(
         keeps_records: options.fix_out.is_some(),
     };
     let fixer = Fixer::create(options)?;
-    let mut blocks = Blocks::open(&options.file)?;
+    let mut blocks = Blocks::open(&options.file, piece_bytes)?;
     let mut so_far = SoFar {
         fixer,
         copies: Copies::new(&options.file)?,
