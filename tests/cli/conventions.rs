@@ -112,6 +112,17 @@ const ROWS: &[Row] = &[
         rejects: None,
     },
     Row {
+        name: "convert",
+        args: &["d.jsonl", "--to", "llama-factory", "--out", "lf/d.jsonl"],
+        writes: true,
+        code: 1,
+        reconciles: |json| {
+            let of = |key: &str| number(&json[0], key);
+            of("read") == 4 && of("written") + of("rejected") == 4
+        },
+        rejects: Some("lf/d.rejects.jsonl"),
+    },
+    Row {
         name: "inspect",
         args: &["pdfs"],
         writes: false,
@@ -132,7 +143,6 @@ const ROWS: &[Row] = &[
 /// Commands that take no data through: what they are instead.
 const OTHERS: &[(&str, &str)] = &[
     ("why", "reads lineage and says where a record came from"),
-    ("convert", "tests/cli/cases/convert.txt"),
     ("demo", "runs the others"),
     ("train", "tests/train.rs"),
     ("bench", "tests/bench.rs"),

@@ -15,7 +15,10 @@ use crate::format::Format;
 /// A format and why it is that one.
 pub(crate) type Guess = (Format, String);
 
-/// By the first example; the others must follow it.
+/// So many broken examples are passed over.
+const BROKEN: usize = 100;
+
+/// By the first example that is JSON; the others must follow it.
 pub(crate) fn detect(path: &Path) -> Result<Guess> {
     let metadata = path.metadata().map_err(|e| cannot("read", path, e))?;
     if metadata.is_dir() {
@@ -39,20 +42,40 @@ pub(crate) fn detect(path: &Path) -> Result<Guess> {
         ));
     }
     let mut elements = Elements::open(path)?;
-    let Some(first) = elements.next()? else {
-        return Err(Diagnostic::error("the file has no records")
-            .at(path)
-            .with_kind(Kind::NothingToDo));
-    };
-    let value: Option<Value> = first
-        .text
-        .ok()
-        .and_then(|text| serde_json::from_str(&text).ok());
-    value.as_ref().and_then(by_keys).ok_or_else(|| {
-        Diagnostic::error("cannot tell the format of the file by its first example")
-            .at_line(path, first.line)
-            .expected("`messages`, `conversations`, `instruction`, `query` or `annotations`")
+    let mut first_line = None;
+    let unknown = |message: &str, line: u64| {
+        Diagnostic::error(message)
+            .at_line(path, line)
             .hint(format!("name it: `--from {}`", names().join("|")))
+    };
+    for passed in 0..=BROKEN {
+        let Some(example) = elements.next()? else {
+            break;
+        };
+        first_line.get_or_insert(example.line);
+        let text = example.text.ok();
+        let Some(value) = text.and_then(|text| serde_json::from_str::<Value>(&text).ok()) else {
+            continue;
+        };
+        let (format, reason) = by_keys(&value).ok_or_else(|| {
+            let message = "cannot tell the format of the file by its first example";
+            unknown(message, example.line)
+                .expected("`messages`, `conversations`, `instruction`, `query` or `annotations`")
+        })?;
+        let reason = match passed {
+            0 => reason,
+            _ => reason.replace("the first example", "the first that is JSON"),
+        };
+        return Ok((format, reason));
+    }
+    Err(match first_line {
+        Some(line) => unknown(
+            "cannot tell the format of the file: its examples are not JSON",
+            line,
+        ),
+        None => Diagnostic::error("the file has no records")
+            .at(path)
+            .with_kind(Kind::NothingToDo),
     })
 }
 

@@ -226,7 +226,7 @@ struct Folder {
 }
 
 impl Paths {
-    /// `out` is the output file; its folder must exist.
+    /// `out` is the output file; its folder must exist, but not for a dry run.
     pub(crate) fn new(
         finder: Finder,
         out: &Path,
@@ -236,8 +236,14 @@ impl Paths {
     ) -> Result<Self> {
         let target = images_folder(out);
         let name = target.file_name().and_then(|name| name.to_str());
+        let mut base = image_path::base_of(out);
+        if dry_run {
+            // Its paths are written nowhere: any folder on the way will do.
+            let there = base.ancestors().find(|folder| folder.is_dir());
+            base = there.unwrap_or(Path::new("."));
+        }
         Ok(Self {
-            relative: Mutex::new(Relative::to(image_path::base_of(out))?),
+            relative: Mutex::new(Relative::to(base)?),
             finder,
             copy,
             folder: Folder {

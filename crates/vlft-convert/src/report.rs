@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
-use vlft_base::format::{bytes, count, grouped};
+use vlft_base::format::{bytes, count, grouped, one_line};
 use vlft_base::{Diagnostic, Kind};
 
 use crate::format::Format;
@@ -148,7 +148,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {}", self.from, self.to)?;
         if let Some(reason) = &self.recognised_by {
-            write!(f, "   (because {reason})")?;
+            write!(f, "   (because {})", one_line(reason))?;
         }
         write!(
             f,
@@ -181,7 +181,8 @@ impl fmt::Display for Report {
             }
             for (rule, hits) in hits {
                 let (width, number) = (width.unwrap_or(0), grouped(hits.records));
-                write!(f, "\n  {rule:width$} {number:>7}   {}", hits.example)?;
+                let example = one_line(&hits.example);
+                write!(f, "\n  {rule:width$} {number:>7}   {example}")?;
             }
         }
         Ok(())

@@ -234,6 +234,9 @@ fn check_options(options: &Options, from: Format) -> Result<()> {
             );
         }
     }
+    if options.dry_run {
+        return Ok(());
+    }
     let parent = crate::target::base_of(&options.out);
     fs::create_dir_all(parent).map_err(|e| cannot("create", parent, e))
 }

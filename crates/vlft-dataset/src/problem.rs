@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use vlft_base::format::one_line;
 use vlft_base::{Diagnostic, Severity};
 
 use crate::json::Step;
@@ -39,7 +40,7 @@ impl Finding {
     }
 }
 
-/// A problem at its place. As text `data/all.jsonl:118:57: error[image-missing]: ..`; as JSON one
+/// A problem at its place. As text, on one line whatever it quotes, `data/all.jsonl:118:57: error[image-missing]: ..`; as JSON one
 /// line `{"type":"problem",..}`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Problem {
@@ -114,7 +115,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)?;
+        write!(f, "{}:{}", one_line(&self.file), self.line)?;
         if let Some(column) = self.column {
             write!(f, ":{column}")?;
         }
@@ -122,9 +123,10 @@ impl fmt::Display for Problem {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        write!(f, ": {severity}[{}]: {}", self.rule.id(), self.message)?;
+        let message = one_line(&self.message);
+        write!(f, ": {severity}[{}]: {message}", self.rule.id())?;
         match &self.hint {
-            Some(hint) if self.shows_hint => write!(f, "\n  hint: {hint}"),
+            Some(hint) if self.shows_hint => write!(f, "\n  hint: {}", one_line(hint)),
             _ => Ok(()),
         }
     }

@@ -178,6 +178,19 @@ fn every_bad_entry_is_listed_and_nothing_is_written() {
 }
 
 #[test]
+fn each_cause_has_its_own_advice() {
+    let advice = |entry: ZipEntry| {
+        let (_dir, options) = archives(&[zip(&[entry])]);
+        let error = run(&options).expect_err("the archive is bad");
+        error.hint_text().unwrap_or_default().to_owned()
+    };
+    let locked = advice(file("a.json", b"xxxxxxxxxxxx").encrypted());
+    assert!(locked.starts_with("decrypt the archive"), "{locked}");
+    let lzma = advice(file("a.json", b"x").method(14));
+    assert!(lzma.ends_with("anew, stored or deflated"), "{lzma}");
+}
+
+#[test]
 fn names_that_meet_are_refused_within_and_across_archives() {
     let one = |name: &str| file(name, b"1");
     for (all, expected) in [

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
-use vlft_base::format::{count, grouped};
+use vlft_base::format::{count, grouped, one_line};
 use vlft_base::{Diagnostic, Kind};
 
 use super::labels::LabelsKind;
@@ -238,7 +238,7 @@ impl fmt::Display for BuildReport {
                     f,
                     "\n  {:width$} {number:>7}   {}",
                     reason.id(),
-                    rejected.example
+                    one_line(&rejected.example)
                 )?;
             }
         }
@@ -246,7 +246,7 @@ impl fmt::Display for BuildReport {
             let defaults: Vec<String> = self
                 .defaults
                 .iter()
-                .map(|(key, count)| format!("`{key}` {}", grouped(*count)))
+                .map(|(key, count)| format!("`{}` {}", one_line(key), grouped(*count)))
                 .collect();
             write!(f, "\nvalues by default: {}", defaults.join("   "))?;
         }
@@ -258,7 +258,7 @@ impl fmt::Display for BuildReport {
             let columns: Vec<String> = self
                 .unused_columns
                 .iter()
-                .map(|c| format!("`{c}`"))
+                .map(|c| format!("`{}`", one_line(c)))
                 .collect();
             write!(
                 f,

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::Serialize;
 use vlft_base::Diagnostic;
-use vlft_base::format::{count, grouped};
+use vlft_base::format::{count, grouped, one_line};
 
 use crate::manifest::{PageContent, Verdict, VisionReason};
 use crate::pdf::{InspectedPage, Reject, reject};
@@ -209,8 +209,13 @@ const NAME_CHARS: usize = 48;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let longest = |d: &Document| d.document.chars().count();
-        let width = self.documents.iter().map(longest).max().unwrap_or(0);
+        let names: Vec<String> = self
+            .documents
+            .iter()
+            .map(|d| shortened(&one_line(&d.document)))
+            .collect();
+        let longest = names.iter().map(|name| name.chars().count()).max();
+        let width = longest.unwrap_or(0);
         let width = width.clamp("document".len(), NAME_CHARS);
         if !self.documents.is_empty() {
             writeln!(
@@ -219,15 +224,14 @@ impl fmt::Display for Report {
                 "document"
             )?;
         }
-        for document in &self.documents {
+        for (document, shown) in self.documents.iter().zip(&names) {
             let vision = match document.needs_vision {
                 Some(true) => "yes",
                 Some(false) => "no",
                 None => "?",
             };
             let line = format!(
-                "{:width$}  {:>5}  {:16}  {vision:6}  {}",
-                shortened(&document.document),
+                "{shown:width$}  {:>5}  {:16}  {vision:6}  {}",
                 document.pages,
                 name(document.verdict),
                 document.notes()

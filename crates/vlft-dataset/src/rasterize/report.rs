@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use vlft_base::Diagnostic;
-use vlft_base::format::{count, grouped};
+use vlft_base::format::{count, grouped, one_line};
 
 use super::{Options, Shard};
 use crate::pdf::pool::Finished;
@@ -218,14 +218,14 @@ pub struct PlannedDocument {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for document in &self.documents {
-            write!(f, "{} -> {}", document.document, document.files)?;
+            write!(f, "{} -> {}", one_line(&document.document), document.files)?;
             match document.pages_present {
                 0 => writeln!(f)?,
                 n => writeln!(f, " ({} there already)", count(n as u64, "page"))?,
             }
         }
         for reject in &self.rejects {
-            writeln!(f, "{}: {reject}", reject.document)?;
+            writeln!(f, "{}: {reject}", one_line(&reject.document))?;
         }
         writeln!(
             f,

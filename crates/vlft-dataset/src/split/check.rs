@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use vlft_base::format::{count, grouped};
+use vlft_base::format::{count, grouped, one_line};
 use vlft_base::{Diagnostic, Kind, Result};
 
 use super::facts::{self, Ask, Facts, Shared, document_shown};
@@ -304,7 +304,12 @@ impl fmt::Display for CheckReport {
             } else {
                 "records"
             };
-            writeln!(f, "{:>9} {noun}   {}", grouped(file.records), file.file)?;
+            writeln!(
+                f,
+                "{:>9} {noun}   {}",
+                grouped(file.records),
+                one_line(&file.file)
+            )?;
         }
         let mut counts: BTreeMap<LeakKind, usize> = BTreeMap::new();
         for leak in &self.leaks {
@@ -315,8 +320,8 @@ impl fmt::Display for CheckReport {
                     f,
                     "{} `{}` in {}",
                     leak.kind.words(),
-                    leak.what,
-                    leak.places.join(" and ")
+                    one_line(&leak.what),
+                    one_line(&leak.places.join(" and "))
                 )?;
             }
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::mem;
 
 use serde::Serialize;
-use vlft_base::format::{count, grouped};
+use vlft_base::format::{count, grouped, one_line};
 use vlft_base::{Diagnostic, Result};
 
 use super::assign::{Fractions, Group, NAMES};
@@ -224,6 +224,11 @@ impl SplitReport {
                     sizes.join(" / ")
                 ))
             }
+            // Each value was given its shares apart, which one or two documents cannot have.
+            None if self.exact && self.stratify.is_some() => warning.hint(
+                "values that few documents have cannot be spread: stratify by one with fewer values, or leave \
+                 `--stratify` out",
+            ),
             None => warning.hint(
                 "documents are never divided: with few or very unequal ones, ask for other shares or add \
                  documents",
@@ -284,7 +289,7 @@ impl SplitReport {
                 f,
                 "\n{} are one group, that of `{}`: look whether they belong together",
                 count(largest.documents, "document"),
-                largest.document
+                one_line(&largest.document)
             )?;
         }
         let common = [
@@ -295,8 +300,9 @@ impl SplitReport {
             if let Some(example) = common.first() {
                 write!(
                     f,
-                    "\n{} in more than {COMMON} documents tie nothing together, {such_as} `{example}`",
-                    count(common.len() as u64, what)
+                    "\n{} in more than {COMMON} documents tie nothing together, {such_as} `{}`",
+                    count(common.len() as u64, what),
+                    one_line(example)
                 )?;
             }
         }
@@ -345,7 +351,7 @@ impl SplitReport {
                 f,
                 "; furthest from its shares, by {:.1} records: `{}`",
                 furthest.deviation,
-                furthest.value.as_deref().unwrap_or("(none)")
+                one_line(furthest.value.as_deref().unwrap_or("(none)"))
             )?;
         }
         write!(
@@ -355,7 +361,7 @@ impl SplitReport {
         )?;
         for stratum in self.strata.iter().take(SHOWN) {
             let [train, val, test] = stratum.records.map(grouped);
-            let value = stratum.value.as_deref().unwrap_or("(none)");
+            let value = one_line(stratum.value.as_deref().unwrap_or("(none)"));
             write!(
                 f,
                 "\n{train:>9} {val:>9} {test:>9} {:>9.1}  {value}",

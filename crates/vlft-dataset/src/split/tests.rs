@@ -379,6 +379,31 @@ fn the_spread_of_a_value_is_told_and_kept_exactly() {
 }
 
 #[test]
+fn shares_that_too_many_values_do_not_allow_are_warned_of() {
+    let folder = Folder::new(&[]);
+    let text: String = (0..40)
+        .map(|n| {
+            answered(
+                &format!("r{n}"),
+                &format!("d{n}"),
+                &[],
+                &format!(r#"{{"n":{n}}}"#),
+            )
+        })
+        .collect();
+    fs::write(folder.path("all.jsonl"), text).unwrap();
+    let report = split(&Options {
+        exact: true,
+        stratify: Some(Stratify::parse("target.n").unwrap()),
+        ..folder.options()
+    });
+    // A value of one document goes to train, the largest share.
+    let warning = report.unwrap().warning().unwrap();
+    let hint = warning.hint_text().unwrap();
+    assert!(hint.starts_with("values that few documents have"), "{hint}");
+}
+
+#[test]
 fn a_copy_does_not_move_its_document() {
     let ids: Vec<String> = (0..60).map(|n| format!("r{n}")).collect();
     let documents: Vec<String> = (0..30)

@@ -323,19 +323,15 @@ impl StatsReport {
         if self.keys.is_empty() {
             return Ok(());
         }
-        let width = self
-            .keys
-            .iter()
-            .map(|k| k.key.chars().count())
-            .max()
-            .unwrap_or(0)
-            .max(10);
+        let names: Vec<String> = self.keys.iter().map(|key| one_line(&key.key)).collect();
+        let longest = names.iter().map(|name| name.chars().count()).max();
+        let width = longest.unwrap_or(0).max(10);
         writeln!(
             f,
             "\n{:<width$} {:>9} {:>9}         types             values",
             "target key", "filled", "of"
         )?;
-        for key in &self.keys {
+        for (key, name) in self.keys.iter().zip(&names) {
             let share = 100.0 * key.filled as f64 / key.of.max(1) as f64;
             let types: Vec<String> = match key.types.len() {
                 1 => key.types.keys().cloned().collect(),
@@ -346,8 +342,7 @@ impl StatsReport {
                     .collect(),
             };
             let line = format!(
-                "{:<width$} {:>9} {:>9} {share:>5.0} %  {:<16}  {}",
-                one_line(&key.key),
+                "{name:<width$} {:>9} {:>9} {share:>5.0} %  {:<16}  {}",
                 grouped(key.filled),
                 grouped(key.of),
                 types.join(", "),

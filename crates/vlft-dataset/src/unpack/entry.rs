@@ -372,7 +372,7 @@ fn wrong(entry: &ZipFileEntry<'_>, limits: &Limits) -> Option<(Cause, String)> {
     ) {
         let method = entry.compression();
         let why = format!("is compressed with {method}; stored and deflated entries can be read");
-        return Some((Cause::Encrypted, why));
+        return Some((Cause::Method, why));
     }
     let (packed, unpacked) = (entry.compressed_size(), entry.size());
     if unpacked > limits.entry_bytes {

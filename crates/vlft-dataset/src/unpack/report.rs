@@ -24,6 +24,8 @@ pub(super) enum Cause {
     Meets,
     Large,
     Encrypted,
+    /// Compressed in a way that is not read here.
+    Method,
     Damaged,
     /// The archive itself cannot be read.
     Unreadable,
@@ -42,6 +44,9 @@ impl Cause {
                 "if you trust the archive, raise `--max-entry-mib` or `--max-total-gib`, or unpack it by hand"
             }
             Cause::Encrypted => "decrypt the archive by other means and pack it anew",
+            Cause::Method => {
+                "unpack the archive by other means and pack it anew, stored or deflated"
+            }
             Cause::Damaged => "download or copy the archive again",
             Cause::Unreadable => "check the paths; they are relative to the working directory",
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use vlft_base::Result;
 
 use super::origin::{Origin, Origins};
@@ -20,6 +20,9 @@ pub struct LabelRow {
     /// The columns; absent when the place holds no row any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub row: Option<Value>,
+    /// So many rows start in the line, and none of them shows that it is the one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub one_of: Option<usize>,
     /// Whether the file of labels is as it was: if not, lines may have moved.
     pub now: Now,
     /// Where the file of labels came from itself.
@@ -38,10 +41,10 @@ pub(super) fn rows(
     };
     let root = labels.place(base);
     let now = labels.look(base)?;
-    let named = record
-        .meta
-        .as_ref()
-        .and_then(|meta| meta.get("label_rows")?.as_array());
+    let of_meta = |key: &str| record.meta.as_ref().and_then(|meta| meta.get(key));
+    let document = of_meta("document").and_then(Value::as_str);
+    let document = document.unwrap_or(&record.id);
+    let named = of_meta("label_rows").and_then(Value::as_array);
     let mut found = Vec::new();
     for named in named.into_iter().flatten().filter_map(Value::as_str) {
         let Some((file, lines)) = named.rsplit_once(':') else {
@@ -61,16 +64,61 @@ pub(super) fn rows(
             false => Origin::Unknown,
         };
         for line in numbers(lines) {
-            let row = rows.iter().find(|(at, _)| *at == line);
-            found.push(LabelRow {
+            let there = rows.iter().filter(|(at, _)| *at == line);
+            let there: Vec<_> = there.map(|(_, values)| values).collect();
+            let own = own(&there, document);
+            let row = |row: Option<Value>| LabelRow {
                 place: format!("{}:{line}", shown_short(&PathBuf::from(&path))),
-                row: row.map(|(_, values)| Value::Object(values.clone())),
+                one_of: (row.is_none() && !there.is_empty()).then_some(there.len()),
+                row,
                 now: now.clone(),
                 origin: origin.clone(),
-            });
+            };
+            found.extend(
+                own.iter()
+                    .map(|values| row(Some(Value::Object((*values).clone())))),
+            );
+            if own.is_empty() {
+                found.push(row(None));
+            }
         }
     }
     Ok(found)
+}
+
+/// Of the rows that start in one line, those of the document. An array is often written into one line as a
+/// whole; then they are those that name it: a value that is its name, or the path of a file of that name.
+fn own<'a>(there: &[&'a Map<String, Value>], document: &str) -> Vec<&'a Map<String, Value>> {
+    if there.len() < 2 {
+        return there.to_vec();
+    }
+    let is_name = |value: &str| value == document;
+    // Label Studio puts a code and `-` before the name of a file.
+    let is_path = |value: &str| {
+        let before = value.strip_suffix(document);
+        before.is_some_and(|before| before.ends_with(['/', '\\', '-']))
+    };
+    let those = |test: &dyn Fn(&str) -> bool| {
+        let rows = there.iter().copied();
+        rows.filter(|row| row.values().any(|value| has(value, test)))
+            .collect::<Vec<_>>()
+    };
+    let named = those(&is_name);
+    match named.is_empty() {
+        true => those(&is_path),
+        false => named,
+    }
+}
+
+/// Whether a text or number in the value, at any depth, passes.
+fn has(value: &Value, test: &dyn Fn(&str) -> bool) -> bool {
+    match value {
+        Value::String(text) => test(text.trim()),
+        Value::Number(number) => test(&number.to_string()),
+        Value::Array(items) => items.iter().any(|item| has(item, test)),
+        Value::Object(map) => map.values().any(|value| has(value, test)),
+        Value::Null | Value::Bool(_) => false,
+    }
 }
 
 /// `2-4,9` -> 2, 3, 4, 9. At most as many as a person reads.

@@ -11,7 +11,7 @@ use vlft_base::output::cannot;
 
 use crate::image_path::{base_of, shown_short};
 use crate::jsonl::shown;
-use crate::lineage::{Lineage, Now, place_of};
+use crate::lineage::{Lineage, Now, Source, place_of};
 use crate::manifest::{Manifest, PageEntry};
 use crate::unpack::entry_of;
 
@@ -130,12 +130,15 @@ impl Origins {
             return Ok(None);
         };
         let base = base_of(&place_of(dir)).to_path_buf();
-        // Named by its hash, also when it is gone or has changed since.
-        let mut inputs = lineage.inputs.iter();
-        if let Some(input) = inputs.find(|i| i.sha256 == entry.source_sha256) {
-            return Ok(Some(input.place(&base)));
-        }
+        // Named by its hash, also when it is gone or has changed since; of copies the one with its name.
         let name = Path::new(&entry.document);
+        let same = |input: &&Source| input.sha256 == entry.source_sha256;
+        let places = lineage.inputs.iter().filter(same);
+        let mut places: Vec<PathBuf> = places.map(|input| input.place(&base)).collect();
+        places.sort_by_key(|place| !place.ends_with(name));
+        if let Some(place) = places.into_iter().next() {
+            return Ok(Some(place));
+        }
         Ok(lineage.inputs.iter().find_map(|input| {
             let place = input.place(&base);
             // The document is named relative to the deepest folder of all inputs, which may be one

@@ -180,9 +180,12 @@ impl fmt::Display for Why {
             write!(f, "\nlabels")?;
         }
         for label in &self.labels {
-            let row = match &label.row {
-                Some(row) => cut(&one_line(&row.to_string())),
-                None => "no row is there now".to_owned(),
+            let row = match (&label.row, label.one_of) {
+                (Some(row), _) => cut(&one_line(&row.to_string())),
+                (None, Some(rows)) => {
+                    format!("none of the {rows} rows that start in this line names it")
+                }
+                (None, None) => "no row is there now".to_owned(),
             };
             write!(f, "\n  {}   {row}", label.place)?;
         }

@@ -111,3 +111,37 @@ fn a_record_is_followed_back_and_changes_are_told() {
     let found = ask("a.pdf").unwrap();
     assert!(found.ends_without_lineage.is_some() && found.stages.is_empty());
 }
+
+/// Two PDFs with the same bytes: the page came from the one with its name.
+#[test]
+fn of_copies_of_a_pdf_the_one_with_its_name_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for folder in ["pages", "scans"] {
+        fs::create_dir(at(folder)).unwrap();
+    }
+    let mut lineage = Lineage::new("rasterize");
+    let mut manifest = String::new();
+    for name in ["a", "b"] {
+        let pdf = at(&format!("scans/{name}.pdf"));
+        fs::write(&pdf, "pdf").unwrap();
+        lineage = lineage.input("document", &pdf).unwrap();
+        fs::write(at(&format!("pages/{name}-p001.png")), "png").unwrap();
+        let page = json!({"version": 1, "document": format!("{name}.pdf"), "source_sha256": sha256("pdf"),
+            "page": 1, "pages": 1, "file": format!("{name}-p001.png"), "width": 10, "height": 10, "dpi": 150.0,
+            "requested": {"dpi": 150}, "format": "png", "sha256": sha256("png"), "bytes": 3,
+            "rasterizer": "pdfium 1"});
+        manifest += &format!("{page}\n");
+    }
+    fs::write(at("pages/manifest.jsonl"), manifest).unwrap();
+    lineage.save_in(&at("pages")).unwrap();
+    for name in ["a", "b"] {
+        let page = at(&format!("pages/{name}-p001.png"));
+        let (_, origin) = Origins::default().of(&page).unwrap();
+        let Origin::Page { pdf, .. } = origin else {
+            panic!("{origin:?}")
+        };
+        let pdf = pdf.unwrap();
+        assert!(pdf.ends_with(&format!("scans/{name}.pdf")), "{pdf}");
+    }
+}

@@ -111,7 +111,7 @@ pub(crate) fn row(
                 losses.push(Loss {
                     rule: TURN_TRAINED,
                     reason: format!(
-                        "{} before the last stand in the prompt and are not trained on there",
+                        "{} before the last: in the prompt, and not trained on there",
                         vlft_base::format::count(earlier as u64, "answer")
                     ),
                 });
