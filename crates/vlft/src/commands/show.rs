@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use vlft_base::Result;
-use vlft_base::output::{Existing, PartialFile, cannot};
+use vlft_base::format::bytes;
+use vlft_base::output::{Existing, PartialFile, cannot, check_file};
 use vlft_base::paths::not_an_input;
 use vlft_checkpoint::Family;
 use vlft_dataset::image_path::{base_of, find};
@@ -58,6 +59,10 @@ pub(crate) struct Args {
     /// Replace `--html`
     #[arg(long, requires = "html")]
     force: bool,
+
+    /// Make the page, but write none
+    #[arg(long, requires = "html")]
+    dry_run: bool,
 }
 
 pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
@@ -67,14 +72,8 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     }
     let shown_file = args.file.clone();
     // Taken before the work, so that a name that cannot be used is told at once.
-    let page = match &args.html {
-        Some(out) => {
-            not_an_input("--html", out, [args.file.as_path()])?;
-            Some((
-                out.clone(),
-                PartialFile::create(out, Existing::forced(args.force))?,
-            ))
-        }
+    let page = match args.html {
+        Some(out) => Some(Page::begin(out, &args.file, args.force, args.dry_run)?),
         None => None,
     };
     let shown = show::show(&Options {
@@ -101,16 +100,15 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     } else {
         terminal.report(&shown);
     }
-    if let Some((out, file)) = page {
+    if let Some(page) = page {
         let base = base_of(&shown_file);
         let found = shown
             .images
             .iter()
             .filter_map(|image| find(base, &image.path));
         let images: Vec<PathBuf> = found.map(|found| found.path).collect();
-        not_an_input("--html", &out, images.iter().map(PathBuf::as_path))?;
-        write_page(&shown, file, &out)?;
-        terminal.note(format!("Wrote `{}`", out.display()));
+        not_an_input("--html", &page.out, images.iter().map(PathBuf::as_path))?;
+        terminal.note(page.finish(&shown)?);
     }
     if without_model {
         terminal.note("Pass `--model DIR` to see tokens and the chat template");
@@ -118,8 +116,37 @@ pub(crate) fn run(args: Args, terminal: &Terminal) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn write_page(shown: &Shown, mut file: PartialFile, out: &Path) -> Result<()> {
-    file.write_all(show::page(shown)?.as_bytes())
-        .map_err(|e| cannot("write", out, e))?;
-    file.commit()
+/// A page that is being made.
+struct Page {
+    out: PathBuf,
+    /// None where nothing is to be written.
+    file: Option<PartialFile>,
+}
+
+impl Page {
+    fn begin(out: PathBuf, records: &Path, force: bool, dry_run: bool) -> Result<Self> {
+        not_an_input("--html", &out, [records])?;
+        let existing = Existing::forced(force);
+        let file = match dry_run {
+            true => {
+                check_file(&out, existing)?;
+                None
+            }
+            false => Some(PartialFile::create(&out, existing)?),
+        };
+        Ok(Self { out, file })
+    }
+
+    /// What was done, in words.
+    fn finish(self, shown: &Shown) -> Result<String> {
+        let page = show::page(shown)?;
+        let (out, size) = (self.out.display(), bytes(page.len() as u64));
+        let Some(mut file) = self.file else {
+            return Ok(format!("`{out}` would hold {size}; nothing was written"));
+        };
+        file.write_all(page.as_bytes())
+            .map_err(|e| cannot("write", &self.out, e))?;
+        file.commit()?;
+        Ok(format!("Wrote `{out}`"))
+    }
 }
