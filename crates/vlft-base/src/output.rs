@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-pub use partial_dir::{PartialDir, is_mark, lock_folder, remove_aside, set_aside};
+pub use partial_dir::{PartialDir, clear_unmarked, is_mark, lock_folder, remove_aside, set_aside};
 
 use crate::paths::nearest_sibling;
 use crate::{Diagnostic, Result};

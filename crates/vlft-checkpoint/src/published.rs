@@ -111,6 +111,15 @@ pub fn find(name: &str) -> Result<&'static Published> {
     })
 }
 
+/// Whether a model of this name is one of those published without experts: `Qwen3-VL-8B-Instruct`.
+pub fn is_dense(name: &str) -> bool {
+    let mut dense = PUBLISHED.iter().filter(|p| p.experts.is_none());
+    dense.any(|p| {
+        let rest = name.strip_prefix(p.name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    })
+}
+
 impl Published {
     /// `8b`, `30b-a3b`.
     pub fn short_name(&self) -> String {

@@ -244,7 +244,7 @@ fn a_damaged_model_is_refused_by_every_command() {
         for error in errors {
             assert!(error.message().contains(said), "{what}: {error}");
         }
-        assert!(started.elapsed() < Duration::from_secs(20), "{what}");
+        assert!(started.elapsed() < Duration::from_secs(120), "{what}");
         assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0, "{what}");
     }
 }

@@ -5,7 +5,9 @@ mod resume;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use vlft_base::output::{cannot, lock_folder, remove_aside, set_aside, write_atomic};
+use vlft_base::output::{
+    cannot, clear_unmarked, lock_folder, remove_aside, set_aside, write_atomic,
+};
 use vlft_base::{Diagnostic, Result};
 use vlft_checkpoint::ADAPTER_FILES;
 
@@ -72,6 +74,7 @@ impl RunDir {
         if run.lock.is_none() {
             run.lock = lock(path)?;
         }
+        run.clear_unmarked()?;
         opening.inputs.write(path)?;
         write_atomic(&config_path, opening.config.to_toml(path).as_bytes())?;
         Ok((run, from))
@@ -121,6 +124,23 @@ impl RunDir {
             let file = self.path.join(name);
             if file.exists() {
                 fs::remove_file(&file).map_err(|e| cannot("remove", &file, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What would be in the way of a checkpoint, told only when it is written.
+    fn clear_unmarked(&self) -> Result<()> {
+        clear_unmarked(&self.adapter())?;
+        clear_unmarked(&self.best())?;
+        let dir = self.checkpoints();
+        if !dir.exists() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(&dir).map_err(|e| cannot("read", &dir, e))? {
+            let path = entry.map_err(|e| cannot("read", &dir, e))?.path();
+            if let Some("partial" | "replaced") = path.extension().and_then(|e| e.to_str()) {
+                clear_unmarked(&path.with_extension(""))?;
             }
         }
         Ok(())
@@ -192,9 +212,9 @@ impl RunDir {
     }
 }
 
-/// A folder with all that is in it, or a file.
+/// A folder with all that is in it, a link, or a file.
 fn remove(path: &Path) -> Result<()> {
-    match path.is_dir() {
+    match path.is_dir() || path.is_symlink() {
         true => remove_aside(path),
         false => fs::remove_file(path).map_err(|e| cannot("remove", path, e)),
     }

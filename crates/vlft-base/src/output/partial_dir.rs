@@ -44,6 +44,13 @@ impl PartialDir {
     pub fn create(target: &Path, existing: Existing) -> Result<Self> {
         // A slash at the end would hide that it is a link.
         let mut target = target.components().as_path().to_path_buf();
+        if target.file_name().is_none() {
+            return Err(Diagnostic::error("the output needs a name of its own")
+                .at(target)
+                .hint(
+                    "the folder is written beside its place and renamed: `.` and `..` cannot be",
+                ));
+        }
         check_folder(&target)?;
         if target.is_symlink() {
             target = fs::canonicalize(&target).map_err(|e| cannot("open", &target, e))?;
@@ -111,9 +118,14 @@ impl Drop for PartialDir {
 }
 
 /// Gives a folder that vlft made the name under which left-overs are known as ours, and returns that name:
-/// being killed while it is removed leaves no half of it under its own.
+/// being killed while it is removed leaves no half of it under its own. Of a link only the link is ours: it goes
+/// at once, and what it leads to stays as it is.
 pub fn set_aside(dir: &Path) -> Result<PathBuf> {
     let partial = partial_name(dir);
+    if dir.is_symlink() {
+        remove_link(dir)?;
+        return Ok(partial);
+    }
     if is_there(&partial) {
         require_ours(&partial)?;
         remove_aside(&partial)?;
@@ -123,9 +135,16 @@ pub fn set_aside(dir: &Path) -> Result<PathBuf> {
     Ok(partial)
 }
 
-/// Removes what [`set_aside`] has put aside. The mark goes last, so that what a kill leaves has it still.
+/// Removes what [`set_aside`] has put aside, if it has. The mark goes last, so that what a kill leaves has it
+/// still. A link is removed, not followed.
 pub fn remove_aside(partial: &Path) -> Result<()> {
     let failed = |e| cannot("remove", partial, e);
+    if !is_there(partial) {
+        return Ok(());
+    }
+    if partial.is_symlink() {
+        return remove_link(partial);
+    }
     for entry in fs::read_dir(partial).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         if is_mark(&entry.file_name().to_string_lossy()) {
@@ -140,6 +159,20 @@ pub fn remove_aside(partial: &Path) -> Result<()> {
     }
     remove_marks(partial)?;
     fs::remove_dir(partial).map_err(failed)
+}
+
+/// Clears what a killed write of the folder `dir` has left without our mark: of an older vlft, or copied without
+/// hidden files. Only for places where nobody else has anything.
+pub fn clear_unmarked(dir: &Path) -> Result<()> {
+    let (partial, aside) = (partial_name(dir), aside_name(dir));
+    if is_folder(&partial) && !is_marked(&partial) {
+        remove_all(&partial)?;
+    }
+    // The whole one has its name.
+    if is_folder(&aside) && is_folder(dir) {
+        remove_all(&aside)?;
+    }
+    Ok(())
 }
 
 /// A lock on a folder itself, which goes when the process does, however it ends. Where folders cannot be
@@ -190,9 +223,8 @@ fn clear_left_overs(target: &Path, partial: &Path, aside: &Path) -> Result<()> {
 
 /// An empty folder counts: the mark may not have been made yet, and nothing of anybody's is in it.
 fn require_ours(partial: &Path) -> Result<()> {
-    let is_folder = fs::symlink_metadata(partial).is_ok_and(|found| found.is_dir());
     let is_empty = || fs::read_dir(partial).is_ok_and(|mut entries| entries.next().is_none());
-    match is_folder && (has(partial, FILLING) || has(partial, REPLACING) || is_empty()) {
+    match is_folder(partial) && (is_marked(partial) || is_empty()) {
         true => Ok(()),
         false => Err(somebodys(partial)),
     }
@@ -228,6 +260,15 @@ fn is_there(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
+/// A link to a folder is none.
+fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+}
+
+fn is_marked(folder: &Path) -> bool {
+    has(folder, FILLING) || has(folder, REPLACING)
+}
+
 fn has(folder: &Path, mark: &str) -> bool {
     fs::symlink_metadata(folder.join(mark)).is_ok_and(|found| found.is_file())
 }
@@ -255,6 +296,13 @@ fn remove_marks(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Windows removes links to folders as folders.
+fn remove_link(link: &Path) -> Result<()> {
+    fs::remove_file(link)
+        .or_else(|_| fs::remove_dir(link))
+        .map_err(|e| cannot("remove", link, e))
 }
 
 fn remove_all(folder: &Path) -> Result<()> {

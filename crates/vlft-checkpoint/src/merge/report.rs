@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use vlft_base::Result;
-use vlft_base::format::{count, grouped};
+use vlft_base::format::{count, grouped, one_line};
 use vlft_base::output::write_atomic;
 
 use super::kernel::Stats;
@@ -149,7 +149,7 @@ impl Display for MergeReport {
         }
         for name in &self.left_out {
             let why = self.left_out_why.get(name).map_or("", String::as_str);
-            writeln!(f, "left out  {name}: {why}")?;
+            writeln!(f, "left out  {}: {}", one_line(name), one_line(why))?;
         }
         match (&self.quantized_difference, &self.quantized_by) {
             (Some(difference), _) => difference.fmt(f),

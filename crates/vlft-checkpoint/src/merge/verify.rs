@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use vlft_base::Result;
-use vlft_base::format::{count, grouped};
+use vlft_base::format::{count, grouped, one_line};
 use vlft_base::output::cannot;
 
 use super::kernel::add_rows_plain;
@@ -252,10 +252,13 @@ impl Display for VerifyReport {
             const SHOWN: usize = 20;
             for difference in self.differences.iter().take(SHOWN) {
                 match &difference.tensor {
-                    Some(tensor) => {
-                        writeln!(f, "  {}: `{tensor}` {}", difference.file, difference.what)?
-                    }
-                    None => writeln!(f, "  {} {}", difference.file, difference.what)?,
+                    Some(tensor) => writeln!(
+                        f,
+                        "  {}: `{tensor}` {}",
+                        one_line(&difference.file),
+                        difference.what
+                    )?,
+                    None => writeln!(f, "  {} {}", one_line(&difference.file), difference.what)?,
                 }
             }
             let hidden = self.differences.len().saturating_sub(SHOWN);
@@ -264,10 +267,19 @@ impl Display for VerifyReport {
             }
         }
         if !self.further_files.is_empty() {
-            writeln!(f, "further files: {}", self.further_files.join(", "))?;
+            writeln!(
+                f,
+                "further files: {}",
+                one_line(&self.further_files.join(", "))
+            )?;
         }
         for (name, why) in &self.not_compared {
-            writeln!(f, "not compared: {name} of the base: {why}")?;
+            writeln!(
+                f,
+                "not compared: {} of the base: {}",
+                one_line(name),
+                one_line(why)
+            )?;
         }
         Ok(())
     }

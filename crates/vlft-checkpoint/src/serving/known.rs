@@ -91,6 +91,7 @@ impl Known {
             return Self::of_config(&published.config(), model);
         }
         let moe = modules.keys().any(|module| is_sparse(module)) || names_experts(config);
+        let dense = base_name(config).is_some_and(published::is_dense);
         // Nor has a model that is given these: what becomes of them is not simulated.
         modules.retain(|module, _| !is_sparse(module));
         let mut doubtful = BTreeSet::new();
@@ -100,7 +101,8 @@ impl Known {
             let mut own: Vec<String> = attention.iter().map(path).collect();
             // A layer without a single matrix of its MLP is dense and lacks them, or has experts.
             let mlp: Vec<String> = mlp.iter().map(path).collect();
-            match (mlp.iter().any(|path| modules.contains_key(path)), moe) {
+            let has_some = mlp.iter().any(|path| modules.contains_key(path));
+            match (has_some || dense && !moe, moe) {
                 (true, _) => own.extend(mlp),
                 (false, true) => {}
                 (false, false) => {
@@ -172,22 +174,21 @@ pub(crate) fn is_sparse(module: &str) -> bool {
 fn names_experts(config: &Value) -> bool {
     let parameters = config.get("target_parameters").and_then(Value::as_array);
     let mut parameters = parameters.into_iter().flatten().filter_map(Value::as_str);
-    let base = config.get("base_model_name_or_path");
-    let base = base.and_then(Value::as_str).unwrap_or_default();
-    let name = base
-        .trim_end_matches('/')
-        .rsplit('/')
-        .next()
-        .unwrap_or(base);
     let is_active = |part: &str| {
         let size = part.strip_prefix('a').and_then(|p| p.strip_suffix('b'));
         size.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
     };
-    let name = name.to_lowercase();
+    let name = base_name(config).unwrap_or_default().to_lowercase();
     parameters.any(|name| name.contains("experts"))
         || name
             .split(['-', '_'])
             .any(|part| part == "moe" || is_active(part))
+}
+
+/// The name of the model that an adapter's config says it belongs to, without whose it is or where it lies.
+fn base_name(config: &Value) -> Option<&str> {
+    let base = config.get("base_model_name_or_path")?.as_str()?;
+    base.trim_end_matches('/').rsplit('/').next()
 }
 
 /// The path without its layer's number: modules of one kind have one shape.

@@ -190,6 +190,12 @@ fn a_layer_without_its_mlp_is_a_question_until_the_model_is_given() {
         assert!(report.passes && !asked(&report), "{report}");
         assert!(report.model.contains("with experts"), "{report}");
     }
+    let named = made.clone().set(
+        "base_model_name_or_path",
+        json!("Qwen/Qwen3-VL-8B-Instruct"),
+    );
+    let report = judged(&named, &options("0.33", None, None));
+    assert_eq!(rules(&report), ["missing-module"]);
     let attention = made.clone().without("mlp");
     let attention = attention.set(
         "target_modules",

@@ -1,6 +1,8 @@
 //! Where an entry would land. Names in zips are what some program wrote: absolute, with `..`, with
 //! the other system's separators.
 
+use vlft_base::output::is_mark;
+
 use crate::file_names::is_reserved;
 
 /// Bytes; the limit of Linux, macOS and Windows.
@@ -78,6 +80,9 @@ pub(super) fn safe(name: &str) -> Result<Safe, String> {
         }
         parts.push(part);
     }
+    if parts.first().is_some_and(|part| is_mark(part)) {
+        return Err("has a name that vlft needs while it writes the folder".to_owned());
+    }
     Ok(Safe {
         path: parts.join("/"),
         odd,
@@ -107,6 +112,8 @@ mod tests {
             ("CON", "device"),
             ("d/nul.txt", "device"),
             ("com1/x.png", "device"),
+            (".vlft-partial", "needs"),
+            ("./.vlft-replacing", "needs"),
             (&long, "255"),
             (&deep, "1024"),
         ] {

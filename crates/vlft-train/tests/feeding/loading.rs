@@ -103,16 +103,16 @@ fn an_error_stays_with_its_micro_batch_and_names_its_record() {
 fn what_is_not_wanted_any_more_is_not_waited_for() {
     let scratch = tempfile::tempdir().unwrap();
     let samples = open(&write(scratch.path(), &records()));
-    let workers = Workers::new(1, 5_000).unwrap();
+    let workers = Workers::new(1, 50_000).unwrap();
     let begin = Instant::now();
-    let mut stream = Stream::new(&samples, &workers, (0..5_000).map(|i| vec![i % 8]));
+    let mut stream = Stream::new(&samples, &workers, (0..50_000).map(|i| vec![i % 8]));
     stream.next().unwrap().whole().unwrap();
     drop(stream);
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(begin.elapsed() < Duration::from_secs(60));
     // The threads are free again for the next one.
     let mut next = Stream::new(&samples, &workers, [vec![1]].into_iter());
     assert!(next.next().unwrap().whole().is_ok());
-    assert!(begin.elapsed() < Duration::from_secs(10));
+    assert!(begin.elapsed() < Duration::from_secs(120));
 }
 
 #[test]

@@ -185,3 +185,46 @@ fn a_link_to_a_folder_means_that_folder() {
     assert!(refused.message().contains("leads nowhere"), "{refused}");
     assert!(link.is_symlink());
 }
+
+/// A checkpoint moved to another disk and linked back.
+#[test]
+#[cfg(unix)]
+fn of_a_link_only_the_link_goes() {
+    let dir = scratch();
+    let (theirs, link) = (dir.path().join("theirs"), dir.path().join("out"));
+    folder(&theirs, "notes.txt");
+    for target in ["theirs", "nowhere"] {
+        std::os::unix::fs::symlink(target, &link).unwrap();
+        remove_aside(&set_aside(&link).unwrap()).unwrap();
+        std::os::unix::fs::symlink(target, partial_name(&link)).unwrap();
+        remove_aside(&partial_name(&link)).unwrap();
+        assert_eq!(names(dir.path()), ["theirs"], "{target}");
+        assert_eq!(names(&theirs), ["notes.txt"], "{target}");
+    }
+}
+
+#[test]
+fn unmarked_left_overs_are_cleared_where_all_is_ours() {
+    let dir = scratch();
+    let target = dir.path().join("out");
+    folder(&target, "whole");
+    folder(&partial_name(&target), "half");
+    folder(&aside_name(&target), "old");
+    clear_unmarked(&target).unwrap();
+    assert_eq!(names(dir.path()), ["out"]);
+    assert_eq!(names(&target), ["whole"]);
+    // The only whole one stays, and what is marked is cleared by the next write.
+    fs::rename(&target, aside_name(&target)).unwrap();
+    folder(&partial_name(&target), "half");
+    mark(&partial_name(&target)).unwrap();
+    clear_unmarked(&target).unwrap();
+    assert_eq!(names(dir.path()), ["out.partial", "out.replaced"]);
+}
+
+#[test]
+fn a_folder_without_a_name_of_its_own_is_refused_at_once() {
+    for target in [".", "..", "a/..", "/"] {
+        let refused = PartialDir::create(Path::new(target), Existing::Replace).unwrap_err();
+        assert!(refused.message().contains("a name of its own"), "{target}");
+    }
+}
